@@ -1,0 +1,158 @@
+"""
+Every error Trunkline raises on purpose.
+
+    TrunklineError
+    ├── ConfigError                the operator must change something
+    │   ├── ConfigSyntaxError      mcp.json is not JSON
+    │   └── PortInUse
+    ├── NotFound                   the caller named something we do not have
+    │   ├── ToolNotFound · PromptNotFound · ResourceNotFound · ServerNotFound
+    ├── InvalidArguments           the caller's request has the wrong shape
+    ├── DownstreamError            a server behind us misbehaved
+    │   ├── DownstreamUnavailable
+    │   ├── DownstreamTimeout
+    │   └── InteractionRefused     it asked a question that could not be brought to its client
+    ├── PluginError
+    └── RpcError                   a JSON-RPC error object, passed on as it is
+
+`str(error)` is a sentence for the person or model on the other side. It never holds a secret, a
+traceback or a table name; those stay on `__cause__`, for the log. `code` is for machines and
+never changes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+
+class TrunklineError(Exception):
+    """The root. Catch this to catch everything that was raised on purpose."""
+
+    code: ClassVar[str] = "error"
+
+
+class ConfigError(TrunklineError):
+    """The configuration cannot be used as it is."""
+
+    code = "config_invalid"
+
+
+class ConfigSyntaxError(ConfigError):
+    """A configuration file is not valid JSON."""
+
+    code = "config_syntax"
+
+
+class PortInUse(ConfigError):
+    """Another program listens where we were told to listen."""
+
+    code = "port_in_use"
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"Port {port} on {host} is taken by another program. "
+            f"Stop it, or choose another port: `trunkline serve --http {host}:{port + 1}`."
+        )
+
+
+def _did_you_mean(similar: Sequence[str], otherwise: str = "") -> str:
+    return f" Did you mean {' or '.join(repr(name) for name in similar)}?" if similar else otherwise
+
+
+class NotFound(TrunklineError):
+    """The caller named something that is not in the catalog it may see."""
+
+    code = "not_found"
+
+
+class ToolNotFound(NotFound):
+    code = "tool_not_found"
+
+    def __init__(self, name: str, *, similar: Sequence[str] = ()) -> None:
+        super().__init__(f"There is no tool named {name!r}.{_did_you_mean(similar)}")
+        self.name, self.similar = name, list(similar)
+
+
+class PromptNotFound(NotFound):
+    code = "prompt_not_found"
+
+    def __init__(self, name: str, *, similar: Sequence[str] = ()) -> None:
+        super().__init__(f"There is no prompt named {name!r}.{_did_you_mean(similar)}")
+        self.name, self.similar = name, list(similar)
+
+
+class ResourceNotFound(NotFound):
+    code = "resource_not_found"
+
+    def __init__(self, uri: str, *, similar: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(f"There is no resource {uri!r}.{hint or _did_you_mean(similar)}")
+        self.uri, self.similar = uri, list(similar)
+
+
+class ServerNotFound(NotFound):
+    code = "server_not_found"
+
+    def __init__(self, name: str, *, similar: Sequence[str] = ()) -> None:
+        super().__init__(f"There is no server named {name!r}.{_did_you_mean(similar)}")
+        self.name, self.similar = name, list(similar)
+
+
+class InvalidArguments(TrunklineError):
+    """A request whose parameters have the wrong shape."""
+
+    code = "invalid_arguments"
+
+
+class DownstreamError(TrunklineError):
+    """A server behind us misbehaved. `server` names it."""
+
+    code = "downstream_error"
+
+    def __init__(self, server: str, message: str) -> None:
+        super().__init__(message)
+        self.server = server
+
+
+class DownstreamUnavailable(DownstreamError):
+    """The server cannot be reached now; `reason` says why, in one sentence."""
+
+    code = "downstream_unavailable"
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(server, f"The server {server!r} is not available: {reason}")
+        self.reason = reason
+
+
+class DownstreamTimeout(DownstreamError):
+    """The server took longer than it may."""
+
+    code = "downstream_timeout"
+
+    def __init__(self, server: str, seconds: float, *, doing: str = "answer") -> None:
+        super().__init__(
+            server,
+            f"The server {server!r} did not {doing} within {seconds:g} seconds. "
+            f'Try again, or raise its "timeout" in mcp.json.',
+        )
+        self.seconds = seconds
+
+
+class InteractionRefused(DownstreamError):
+    """A server asked its client something, and it cannot be known or reached which client."""
+
+    code = "interaction_refused"
+
+
+class PluginError(TrunklineError):
+    """A plugin could not be loaded or registered."""
+
+    code = "plugin_failed"
+
+
+class RpcError(TrunklineError):
+    """A JSON-RPC error object from one side, on its way to the other."""
+
+    code = "rpc_error"
+
+    def __init__(self, rpc_code: int, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.rpc_code, self.message, self.data = rpc_code, message, data

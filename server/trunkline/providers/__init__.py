@@ -1,0 +1,1 @@
+"""Whoever has tools: a downstream, a plugin."""

@@ -1,0 +1,105 @@
+"""
+Settings: read once at start, frozen, in sections.
+
+Every value can be set by an environment variable: `TRUNKLINE_` and the path to the field, joined
+by two underscores (`TRUNKLINE_DOWNSTREAM__CALL_TIMEOUT=120`). Command-line options win over the
+environment. A component takes its section, never the whole.
+"""
+
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Section(BaseModel):
+    """One component's settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DownstreamSettings(Section):
+    """How connections to downstream servers are made, kept and given up."""
+
+    connect_timeout: PositiveFloat = 60.0
+    """Seconds a server may take to start and answer its handshake. Package runners are slow."""
+
+    call_timeout: PositiveFloat = 60.0
+    """Seconds one request may take without a sign of life, unless mcp.json says otherwise."""
+
+    list_timeout: PositiveFloat = 30.0
+    """Seconds a server may take to list its tools, prompts or resources."""
+
+    probe_interval: PositiveFloat = 30.0
+    """Seconds of silence after which a session is probed."""
+
+    probe_timeout: PositiveFloat = 10.0
+    """Seconds a probe may take."""
+
+    concurrent_starts: PositiveInt = 8
+    """How many servers may be starting at once."""
+
+    spare_idle_timeout: PositiveFloat = 300.0
+    """Seconds after which an unused session is closed, unless it is the one that keeps the lists."""
+
+    max_sessions_per_server: PositiveInt = 64
+    """Sessions one server may have at a time, over all organisations, users and clients."""
+
+    stop_grace: PositiveFloat = 2.0
+    """Seconds a child process is given after its stdin closes, and again after SIGTERM."""
+
+
+class PluginSettings(Section):
+    """Where plugins come from."""
+
+    folders: tuple[Path, ...] = ()
+    """Folders searched for plugins, next to the example plugins."""
+
+    register_timeout: PositiveFloat = 30.0
+    """Seconds a plugin's own registration may take."""
+
+
+class HttpSettings(Section):
+    """The HTTP face."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    allowed_hosts: tuple[str, ...] = ()
+    """Further `Host` names that requests may carry, beyond the address listened on."""
+
+    allowed_origins: tuple[str, ...] = ()
+    """Browser origins that may connect, beyond same-origin ones."""
+
+    session_idle_timeout: PositiveFloat = 1800.0
+    """Seconds after which a client session that does nothing is closed."""
+
+    max_sessions: PositiveInt = 10_000
+    max_body: PositiveInt = 32 * 1024 * 1024
+    """Bytes one request body may have."""
+
+    stop_grace: PositiveFloat = 5.0
+    """Seconds that calls in flight are given when the server stops."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TRUNKLINE_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+    )
+
+    config: Path | None = None
+    """The mcp.json to serve. When unset: ./mcp.json, then the one in `home`, then the packaged one."""
+
+    home: Path = Field(default_factory=lambda: user_data_path("trunkline", appauthor=False))
+    """Where state is kept."""
+
+    log_level: str = "info"
+    downstream: DownstreamSettings = Field(default_factory=DownstreamSettings)
+    plugins: PluginSettings = Field(default_factory=PluginSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
