@@ -1,6 +1,6 @@
-"""`python -m trunkline`."""
+"""`python -m trunkline`: the same as the command `trunkline`."""
 
-from trunkline.cli import main
+from trunkline.cli.main import main
 
 if __name__ == "__main__":
     main()

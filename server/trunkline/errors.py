@@ -4,7 +4,12 @@ Every error Trunkline raises on purpose.
     TrunklineError
     ├── ConfigError                the operator must change something
     │   ├── ConfigSyntaxError      mcp.json is not JSON
+    │   ├── SettingsInvalid        a TRUNKLINE_ variable has a value that cannot be used
+    │   ├── PublicAddress          asked to listen where strangers could connect
     │   └── PortInUse
+    ├── UsageError                 the command line cannot be understood
+    ├── SystemRefusal              the operating system did not let us do something
+    ├── CommandTimeout             a command took longer than its --timeout
     ├── NotFound                   the caller named something we do not have
     │   ├── ToolNotFound · PromptNotFound · ResourceNotFound · ServerNotFound
     ├── InvalidArguments           the caller's request has the wrong shape
@@ -12,7 +17,11 @@ Every error Trunkline raises on purpose.
     │   ├── DownstreamUnavailable
     │   ├── DownstreamTimeout
     │   └── InteractionRefused     it asked a question that could not be brought to its client
-    ├── PluginError
+    ├── PluginError                a plugin could not be loaded or registered
+    │   ├── PluginFolderMissing · PluginNameTaken · PluginEmpty
+    │   ├── PluginImportFailed     its file raised, or needs something that is not installed
+    │   ├── PluginRegistrationFailed
+    │   └── PluginTimeout
     └── RpcError                   a JSON-RPC error object, passed on as it is
 
 `str(error)` is a sentence for the person or model on the other side. It never holds a secret, a
@@ -51,6 +60,51 @@ class PortInUse(ConfigError):
         super().__init__(
             f"Port {port} on {host} is taken by another program. "
             f"Stop it, or choose another port: `trunkline serve --http {host}:{port + 1}`."
+        )
+
+
+class SettingsInvalid(ConfigError):
+    """A setting has a value that cannot be used."""
+
+    code = "settings_invalid"
+
+
+class PublicAddress(ConfigError):
+    """Listening there would let anybody on the network call every tool."""
+
+    code = "public_address"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host!r} can be reached from other machines, and Trunkline does not ask who calls. "
+            "Listen on 127.0.0.1 or [::1], and put a proxy that authenticates in front."
+        )
+
+
+class UsageError(TrunklineError):
+    """The command line cannot be understood."""
+
+    code = "usage"
+
+
+class SystemRefusal(TrunklineError):
+    """The operating system did not let us do something."""
+
+    code = "system_refusal"
+
+    def __init__(self, error: OSError) -> None:
+        what = f" ({error.filename})" if error.filename else ""
+        super().__init__(f"The system refused: {error.strerror or error}{what}.")
+
+
+class CommandTimeout(TrunklineError):
+    """A command took longer than its `--timeout`."""
+
+    code = "command_timeout"
+
+    def __init__(self, doing: str, seconds: float) -> None:
+        super().__init__(
+            f"{doing} took longer than {seconds:g} seconds. Give it more time with --timeout."
         )
 
 
@@ -146,6 +200,52 @@ class PluginError(TrunklineError):
     """A plugin could not be loaded or registered."""
 
     code = "plugin_failed"
+
+
+class PluginFolderMissing(PluginError):
+    code = "plugin_folder_missing"
+
+    def __init__(self, folder: object) -> None:
+        super().__init__(
+            f"There is no plugins folder {folder}. Create it (it is then picked up), or take it "
+            f"off the list of plugin folders."
+        )
+
+
+class PluginNameTaken(PluginError):
+    """Two plugins want one name."""
+
+    code = "plugin_name_taken"
+
+    def __init__(self, name: str, *, keeper: str, other: str) -> None:
+        super().__init__(
+            f"Two plugins are named {name!r}: {keeper} keeps the name, {other} is left out. "
+            f"Give one of them another name."
+        )
+
+
+class PluginEmpty(PluginError):
+    """A module that offers nothing."""
+
+    code = "plugin_empty"
+
+
+class PluginImportFailed(PluginError):
+    """A module that cannot be imported."""
+
+    code = "plugin_import_failed"
+
+
+class PluginRegistrationFailed(PluginError):
+    """A `register` function, or the start of a plugin, that failed."""
+
+    code = "plugin_registration_failed"
+
+
+class PluginTimeout(PluginError):
+    """A plugin that took longer to load than it may."""
+
+    code = "plugin_timeout"
 
 
 class RpcError(TrunklineError):

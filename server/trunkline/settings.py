@@ -53,8 +53,8 @@ class DownstreamSettings(Section):
 class PluginSettings(Section):
     """Where plugins come from."""
 
-    folders: tuple[Path, ...] = ()
-    """Folders searched for plugins, next to the example plugins."""
+    folders: tuple[Path, ...] | None = None
+    """Folders searched for plugins. When unset: `plugins` beside the mcp.json that is served."""
 
     register_timeout: PositiveFloat = 30.0
     """Seconds a plugin's own registration may take."""

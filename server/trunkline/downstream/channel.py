@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from trunkline.errors import RpcError
-from trunkline.models import Json
+from trunkline.models import Era, Json
 from trunkline.wire import INTERNAL_ERROR, METHOD_NOT_FOUND
 
 INBOX_LIMIT: Final = 1_000
@@ -76,7 +76,7 @@ class _Lost:
 class Exchange:
     """One request in flight and everything that has arrived for it."""
 
-    __slots__ = ("dropped", "id", "inbox", "method", "sent", "stop_reading")
+    __slots__ = ("dropped", "id", "inbox", "method", "sent", "settled", "stop_reading")
 
     def __init__(self, request_id: int, method: str) -> None:
         self.id = request_id
@@ -84,6 +84,9 @@ class Exchange:
         self.inbox: asyncio.Queue[Inbound | _Answer | _Lost] = asyncio.Queue()
         self.sent = False
         """Set by the transport as soon as a byte of the request may have left."""
+
+        self.settled = False
+        """Whether the answer, or the reason why there is none, is in the inbox."""
 
         self.stop_reading: Callable[[], None] | None = None
         """Set by a transport that reads this exchange from a stream of its own: closes it."""
@@ -206,13 +209,17 @@ class Channel:
         exchange = self.pending.get(_as_int(message.get("id")))
         if exchange is None:
             return  # answered twice, after we gave up, or under an id that was never ours
+        exchange.settled = True
         result, error = message.get("result"), message.get("error")
         if isinstance(error, dict):
             exchange.inbox.put_nowait(_Answer(None, error))
         elif isinstance(result, dict):
             exchange.inbox.put_nowait(_Answer(result, None))
         else:
-            broken = {"code": INTERNAL_ERROR, "message": "The server sent an answer without a result."}
+            broken = {
+                "code": INTERNAL_ERROR,
+                "message": "The server sent an answer without a result.",
+            }
             exchange.inbox.put_nowait(_Answer(None, broken))
 
     def _receive_call(self, method: str, message: Json, origin: int | None) -> None:
@@ -231,6 +238,7 @@ class Channel:
 
     def fail(self, exchange: Exchange, error: ChannelLost) -> None:
         """End one request whose own stream broke, while the connection lives on."""
+        exchange.settled = True
         exchange.inbox.put_nowait(_Lost(error))
 
     def lose(self, reason: str, *, gone: bool = False) -> None:
@@ -248,6 +256,9 @@ class Channel:
             self.fail(exchange, error)
 
     # -- what a transport implements ----------------------------------------------------------
+
+    async def ready(self, era: Era) -> None:
+        """The handshake is done: start what may only start now (an HTTP transport's own stream)."""
 
     async def _send(
         self, message: Json, exchange: Exchange | None, headers: Mapping[str, str]

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Transport = Literal["stdio", "sse", "streamable-http"]
+Transport = Literal["stdio", "sse", "streamable-http", "memory"]
+"""`memory` is a plugin inside this process; mcp.json cannot name it."""
 Sharing = Literal["global", "org", "user", "client"]
 
 

@@ -5,10 +5,10 @@ A downstream and a plugin both are providers; nothing above this line knows the 
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from trunkline.downstream.config import ToolRules
-from trunkline.models import Caller, Json, Listing, Status
+from trunkline.models import Caller, Client, Json, Listing, Status
 
 
 class Provider(Protocol):
@@ -45,14 +45,41 @@ class Provider(Protocol):
     @property
     def status(self) -> Status: ...
 
-    on_change: Callable[["Provider"], None] | None
-    """Called (synchronously, cheaply) after `listing` was replaced by a different one."""
+    on_change: "Callable[[Any], None] | None"
+    """Called (synchronously, cheaply) with the provider after `listing` became a different one."""
 
-    async def request(self, method: str, params: Json, caller: Caller) -> Json:
+    on_updated: "Callable[[str, Json], None] | None"
+    """Called with its own URI and the params of each `notifications/resources/updated`."""
+
+    async def request(
+        self, method: str, params: Json, caller: Caller, *, repeatable: bool = False
+    ) -> Json:
         """
         Carry one client request to the provider and return its raw result.
 
-        *params* name things the way the provider does, without namespace.
-        Raises `RpcError`, `DownstreamError` or `PluginError`.
+        *params* name things the way the provider does, without namespace. *repeatable* says that
+        running it twice does no harm. Raises `RpcError` or `DownstreamError`.
         """
+        ...
+
+    def may_ask(self, client: Client) -> bool:
+        """Whether a modern client's request may end in a question that has to be held open."""
+        ...
+
+    async def subscribe(self, uri: str, caller: Caller) -> None:
+        """Report on a resource to this client. Raises like `request`."""
+        ...
+
+    async def unsubscribe(self, uri: str, caller: Caller) -> None: ...
+
+    async def set_level(self, caller: Caller, level: str) -> None:
+        """Pass on the log level a client wants."""
+        ...
+
+    async def notify(self, method: str, params: Json | None, client: Client) -> None:
+        """Pass on a notification of the client's own, where that is safe."""
+        ...
+
+    async def forget(self, client_id: str) -> None:
+        """A client has left: end what was only for it."""
         ...

@@ -1,0 +1,65 @@
+"""
+What each server offered when it was last seen, kept on disk.
+
+So the lists are complete before a server has started. One file per server, readable for its owner
+alone; it is taken only while the server's configuration is still the same.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from trunkline.models import Json, Listing
+
+log = structlog.get_logger(__name__)
+
+FORMAT: Final = 1
+_listing: Final = TypeAdapter(Listing)
+_file: Final = TypeAdapter(dict[str, Any])
+
+
+class LastKnown:
+    """A folder of listings."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self, name: str, fingerprint: str) -> Listing | None:
+        """The last listing of a server that is still configured the same; None if there is none."""
+        path = self._path(name)
+        try:
+            content = _file.validate_json(path.read_bytes())
+            if (content.get("format"), content.get("fingerprint")) != (FORMAT, fingerprint):
+                return None
+            return _listing.validate_python(content.get("listing"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            log.warning("last_known.unreadable", server=name, error=type(error).__name__)
+            return None
+
+    def save(self, name: str, fingerprint: str, listing: Listing) -> None:
+        """Keep a listing. A disk that cannot be written is logged; nothing depends on it."""
+        content: Json = {
+            "format": FORMAT,
+            "server": name,
+            "fingerprint": fingerprint,
+            "listing": _listing.dump_python(listing, mode="json"),
+        }
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".new")
+            with os.fdopen(handle, "wb") as file:
+                file.write(_file.dump_json(content))
+            Path(temporary).replace(self._path(name))
+        except (OSError, ValueError) as error:
+            log.warning("last_known.not_saved", server=name, error=str(error))
+
+    def _path(self, name: str) -> Path:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        return self._folder / f"{digest[:32]}.json"

@@ -1,0 +1,107 @@
+"""
+`trunkline check`: everything connected once, how it went, and what is wrong with it.
+
+Exits 0 when all is well, 1 when something is degraded, 2 when nothing of mcp.json can be used.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from trunkline.app import ServerReport, open_app
+from trunkline.cli.options import (
+    ConfigOption,
+    JsonOption,
+    LogLevelOption,
+    PluginsOption,
+    TimeoutOption,
+    read_settings,
+)
+from trunkline.cli.running import log_briefly, run_async
+from trunkline.cli.screen import put, put_json, put_table
+from trunkline.cli.start import HEALTHY, describe_problem, until, wait_for_start
+from trunkline.downstream.config import ConfigProblem
+from trunkline.settings import Settings
+
+Verdict = Literal["ok", "degraded", "unusable"]
+
+EXIT_CODES: Final[dict[Verdict, int]] = {"ok": 0, "degraded": 1, "unusable": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a check has found."""
+
+    config: Path
+    servers: list[ServerReport]
+    problems: list[ConfigProblem]
+
+    @property
+    def verdict(self) -> Verdict:
+        broken = any(problem.server is None for problem in self.problems)
+        if broken and all(report.kind == "plugin" for report in self.servers):
+            return "unusable"
+        if self.problems or any(report.state not in HEALTHY for report in self.servers):
+            return "degraded"
+        return "ok"
+
+
+def check(
+    *,
+    timeout: TimeoutOption = None,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    plugins: PluginsOption = None,
+    log_level: LogLevelOption = None,
+) -> int:
+    """
+    Show how every server and plugin is doing.
+
+    Connects to all of them once. Exits 0 when all is well, 1 when something is degraded, 2 when
+    nothing of mcp.json can be used.
+    """
+    settings = read_settings(config=config, plugins=plugins, log_level=log_level)
+    log_briefly(settings)
+    findings = run_async(_find(settings, timeout))
+    if json:
+        put_json({"verdict": findings.verdict, **asdict(findings)})
+    else:
+        _show(findings)
+    return EXIT_CODES[findings.verdict]
+
+
+async def _find(settings: Settings, timeout: float | None) -> Findings:
+    async with open_app(settings, single_client=False) as app:
+        await wait_for_start(app, limit=timeout or settings.downstream.connect_timeout)
+        return Findings(app.config_path, app.reports(), app.problems())
+
+
+def _show(findings: Findings) -> None:
+    if findings.servers:
+        put_table(
+            ("Server", "State", "Tools", "Prompts", "Resources", "Last error", "Next try"),
+            [_row(report) for report in findings.servers],
+        )
+    else:
+        put("There are no servers and no plugins.")
+    if findings.problems:
+        put("\nThe configuration:")
+        for problem in findings.problems:
+            put(f"  {describe_problem(findings.config, problem)}")
+    remarks = [(report.name, problem) for report in findings.servers for problem in report.problems]
+    if remarks:
+        put("\nLeft out, renamed or mended:")
+        for name, remark in remarks:
+            put(f"  {name}: {remark}")
+
+
+def _row(report: ServerReport) -> tuple[str, ...]:
+    return (
+        report.name,
+        report.state,
+        str(report.tools),
+        str(report.prompts),
+        str(report.resources),
+        report.last_error or report.reason or "-",
+        "-" if report.next_try is None else until(report.next_try),
+    )

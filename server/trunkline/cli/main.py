@@ -1,0 +1,102 @@
+"""
+The command line's entrance: which commands there are, and the border where errors become sentences.
+
+A command is imported when it is called, so that `serve` pays for nothing but itself.
+
+    0    done
+    1    a call failed, or `check` found something degraded
+    2    nothing could be done: the command line, a setting or the configuration is wrong
+    130  interrupted
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from cyclopts import App, CycloptsError
+
+from trunkline import __version__
+from trunkline.cli.screen import say, tolerate_any_character
+from trunkline.errors import (
+    ConfigError,
+    InvalidArguments,
+    SystemRefusal,
+    TrunklineError,
+    UsageError,
+)
+
+DONE: Final = 0
+FAILED: Final = 1
+UNUSABLE: Final = 2
+INTERRUPTED: Final = 130
+
+HOPELESS: Final = (ConfigError, InvalidArguments, SystemRefusal, UsageError)
+"""Errors that come again until somebody changes something here."""
+
+COMMANDS: Final = {
+    "serve": ("trunkline.cli.serve:serve", "Serve everything to MCP clients."),
+    "check": ("trunkline.cli.check:check", "Show how every server and plugin is doing."),
+    "list": ("trunkline.cli.listing:list_items", "List tools, prompts, resources or templates."),
+    "call": ("trunkline.cli.call:call", "Call a tool."),
+    "import": ("trunkline.cli.clients:import_", "Take over the servers other MCP clients know."),
+    "install": ("trunkline.cli.clients:install", "Enter Trunkline in an MCP client."),
+    "uninstall": ("trunkline.cli.clients:uninstall", "Take Trunkline out of an MCP client."),
+}
+"""Name -> where the command is, and what `trunkline --help` says of it."""
+
+
+def commands() -> App:
+    """The command line as an application that has not read any arguments."""
+    app = App(
+        name="trunkline",
+        help="Many MCP servers and plugins in, one MCP server out.",
+        version=f"trunkline {__version__}",
+        help_format="plaintext",
+    )
+    for rank, (name, (path, summary)) in enumerate(COMMANDS.items()):
+        app.command(path, name=name, help=summary, sort_key=rank)
+    return app
+
+
+def main() -> None:
+    """Run the command line and end the process with the command's exit code."""
+    tolerate_any_character()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. Errors made to be read are said on stderr."""
+    try:
+        code = commands()(
+            list(arguments), print_error=False, exit_on_error=False, result_action="return_value"
+        )
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (CycloptsError, TrunklineError, OSError, BaseExceptionGroup) as raised:
+        if (error := _reason(raised)) is None:
+            raise
+        say(f"Error: {error} [{error.code}]")
+        return UNUSABLE if isinstance(error, HOPELESS) else FAILED
+    return code if isinstance(code, int) else DONE
+
+
+def _reason(raised: BaseException) -> TrunklineError | None:
+    """What was raised as one of our own errors; None if it is a bug."""
+    if isinstance(raised, TrunklineError):
+        return raised
+    if isinstance(raised, CycloptsError):
+        return UsageError(_sentence(raised))
+    if isinstance(raised, OSError):
+        return SystemRefusal(raised)
+    if isinstance(raised, BaseExceptionGroup):
+        # Task groups wrap whatever leaves them. A bug among the reasons outweighs them.
+        reasons = [_reason(inner) for inner in raised.exceptions]
+        return reasons[0] if None not in reasons else None
+    return None
+
+
+def _sentence(error: CycloptsError) -> str:
+    # Cyclopts begins a verbose message with the place in our source.
+    error.verbose = False
+    command = " ".join(("trunkline", *(error.command_chain or ())))
+    return f"{str(error).strip()} See `{command} --help`."

@@ -1,0 +1,142 @@
+"""
+The straight line of a request: name -> catalog entry -> provider -> raw result.
+
+    gateway ── target() ──> who is meant, and what it is called there      (memory only)
+            ── send()   ──> provider ──> session ──> downstream
+
+Nothing here waits for anything but the provider.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from trunkline.catalog.catalog import Catalog
+from trunkline.catalog.snapshot import Entry, View
+from trunkline.errors import InvalidArguments
+from trunkline.models import Caller, Client, Json
+from trunkline.providers.provider import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes, and how it reads there."""
+
+    provider: Provider
+    method: str
+    params: Json
+    entry: Entry
+    repeatable: bool
+    """Whether running it twice does no harm."""
+
+
+class Dispatch:
+    """Finds the provider a request means and carries the request there."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def target(self, method: str, params: Json, client: Client) -> Target:
+        """
+        Find out what a request means, as this client sees the catalog.
+
+        Raises `NotFound` with similar names, or `InvalidArguments`.
+        """
+        entry, theirs = _RESOLVE[method](self._catalog.snapshot.view(client.org), params)
+        repeatable = method != "tools/call" or entry.is_safe_to_repeat
+        return Target(self._catalog.provider_of(entry), method, theirs, entry, repeatable)
+
+    async def send(self, target: Target, caller: Caller) -> Json:
+        """Carry a request to its provider. Raises `RpcError` or `DownstreamError`."""
+        result = await target.provider.request(
+            target.method, target.params, caller, repeatable=target.repeatable
+        )
+        if target.method == "resources/read" and target.entry.name != target.entry.own:
+            return _rename_contents(result, target)
+        return result
+
+    async def request(self, method: str, params: Json, caller: Caller) -> Json:
+        """`target` and `send` in one. Raises what they raise."""
+        return await self.send(self.target(method, params, caller.client), caller)
+
+
+def _text(params: Mapping[str, Any], key: str, method: str) -> str:
+    value = params.get(key)
+    if not isinstance(value, str):
+        raise InvalidArguments(f"{method} needs {key!r}, a string; it got {_kind_of(value)}.")
+    return value
+
+
+def _tool(view: View, params: Json) -> tuple[Entry, Json]:
+    name = _text(params, "name", "tools/call")
+    arguments = params.get("arguments")
+    entry = view.tool(name)
+    if arguments is not None and not isinstance(arguments, dict):
+        raise InvalidArguments(
+            f"The arguments of {name!r} must be an object; they are {_kind_of(arguments)}."
+        )
+    return entry, {**params, "name": entry.own}
+
+
+def _prompt(view: View, params: Json) -> tuple[Entry, Json]:
+    name = _text(params, "name", "prompts/get")
+    arguments = params.get("arguments")
+    entry = view.prompt(name)
+    if arguments is not None and not isinstance(arguments, dict):
+        raise InvalidArguments(
+            f"The arguments of {name!r} must be an object; they are {_kind_of(arguments)}."
+        )
+    return entry, {**params, "name": entry.own}
+
+
+def _resource(view: View, params: Json) -> tuple[Entry, Json]:
+    entry, uri = view.resource(_text(params, "uri", "resources/read"))
+    return entry, {**params, "uri": uri}
+
+
+def _completion(view: View, params: Json) -> tuple[Entry, Json]:
+    ref = params.get("ref")
+    if not isinstance(ref, dict):
+        raise InvalidArguments("completion/complete needs 'ref', an object.")
+    if ref.get("type") == "ref/prompt":
+        entry = view.prompt(_text(ref, "name", "completion/complete"))
+        return entry, {**params, "ref": {**ref, "name": entry.own}}
+    if ref.get("type") == "ref/resource":
+        entry = view.template(_text(ref, "uri", "completion/complete"))
+        return entry, {**params, "ref": {**ref, "uri": entry.own}}
+    raise InvalidArguments(
+        f"completion/complete knows ref/prompt and ref/resource, not {ref.get('type')!r}."
+    )
+
+
+_RESOLVE: Final[Mapping[str, Callable[[View, Json], tuple[Entry, Json]]]] = {
+    "tools/call": _tool,
+    "prompts/get": _prompt,
+    "resources/read": _resource,
+    "resources/subscribe": _resource,
+    "resources/unsubscribe": _resource,
+    "completion/complete": _completion,
+}
+
+
+def _kind_of(value: Any) -> str:
+    """How a person calls the type of a JSON value."""
+    if value is None:
+        return "missing"
+    names = {str: "a string", list: "a list", dict: "an object", bool: "true or false"}
+    return names.get(type(value), "a number")
+
+
+def _rename_contents(result: Json, target: Target) -> Json:
+    """Give the contents of a resource the URI under which the client asked for it."""
+    sent, contents = target.params["uri"], result.get("contents")
+    if not isinstance(contents, list):
+        return result
+    shown = target.entry.name if sent == target.entry.own else None
+    if shown is None:
+        return result
+    renamed = [
+        {**item, "uri": shown} if isinstance(item, dict) and item.get("uri") == sent else item
+        for item in contents
+    ]
+    return {**result, "contents": renamed}

@@ -1,0 +1,487 @@
+"""
+One live connection to one server, owned by one task.
+
+A transport holds cancel scopes, and those must be left in the task that entered them. So `run`
+opens the channel, greets, waits and closes, always in the same fresh task; everyone else only
+borrows the session for a request.
+
+    supervisor ── run() ──┬── connect ── greet ── ready ── wait for the end ── close
+    request A ────────────┴── request() ──┘
+
+What the server says on its own account goes back to the client whose request caused it. Where the
+transport cannot tell (stdio, SSE) and requests of several clients are in flight, it is refused with
+a reason, never guessed.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
+from typing import Any, Final
+
+import structlog
+from anyio import CancelScope
+
+from trunkline.downstream.channel import Channel, ChannelLost, Inbound
+from trunkline.downstream.config import ServerConfig
+from trunkline.downstream.era import Greeting, Identity, envelope, greet, modern_headers
+from trunkline.errors import DownstreamError, DownstreamTimeout, DownstreamUnavailable, RpcError
+from trunkline.models import Caller, Client, Era, Json, Kind
+from trunkline.settings import DownstreamSettings
+from trunkline.wire import (
+    ENVELOPE_KEYS,
+    INTERNAL_ERROR,
+    LOG_LEVELS,
+    META_LOG_LEVEL,
+    METHOD_NOT_FOUND,
+    wants_level,
+)
+
+log = structlog.get_logger(__name__)
+
+Connect = Callable[[], AbstractAsyncContextManager[Channel]]
+"""Opens a fresh channel to the server."""
+
+LIST_CHANGED: Final[Mapping[str, tuple[Kind, ...]]] = {
+    "notifications/tools/list_changed": ("tools",),
+    "notifications/prompts/list_changed": ("prompts",),
+    "notifications/resources/list_changed": ("resources", "templates"),
+}
+
+CAPABILITY_OF: Final[Mapping[str, str]] = {
+    "sampling/createMessage": "sampling",
+    "elicitation/create": "elicitation",
+    "roots/list": "roots",
+}
+"""What a client must have declared before it may be asked."""
+
+LISTEN_PAUSE: Final = 1.0
+"""Seconds before a `subscriptions/listen` that ended is opened again."""
+
+
+class _Call:
+    """One client request in flight on this session."""
+
+    __slots__ = ("asks", "caller", "clock", "timeout", "token")
+
+    def __init__(self, caller: Caller, token: Any, timeout: float) -> None:
+        self.caller = caller
+        self.token = token
+        """The client's own progress token; the server knows our request id instead."""
+
+        self.timeout = timeout
+        self.clock: asyncio.Timeout | None = None
+        self.asks: dict[int | str, CancelScope] = {}
+
+    def touch(self) -> None:
+        """The server gave a sign of life. The clock stands still while it waits for an answer."""
+        if self.clock is not None and not self.clock.expired():
+            waiting = bool(self.asks)
+            deadline = asyncio.get_running_loop().time() + self.timeout
+            self.clock.reschedule(None if waiting else deadline)
+
+
+class Session:
+    """One incarnation of a connection. Never reused after it has ended."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        connect: Connect,
+        identity: Identity,
+        settings: DownstreamSettings,
+        *,
+        first: Era,
+        owner: Caller | None = None,
+        on_list_changed: Callable[[Kind], None] | None = None,
+        on_updated: Callable[[Inbound], None] | None = None,
+        subscriptions: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
+        """
+        *identity* is what the server is told of its client. *owner*, if this session belongs to
+        one client alone, is asked what the server wants to know outside of any request.
+        *subscriptions* tells which resource URIs the server is to report on.
+        """
+        self.config = config
+        self.identity = identity
+        self.settled = asyncio.Event()
+        """Set when the session has become ready, or never will."""
+
+        self.ready_since: float | None = None
+        """Loop time at which it became ready; None if it never did."""
+
+        self.failure: BaseException | None = None
+        """Why it ended or never began; None after `close`."""
+
+        self.log_level: str | None = None
+        self.last_used = asyncio.get_running_loop().time()
+        self._connect, self._settings, self._first, self._owner = connect, settings, first, owner
+        self._on_list_changed, self._on_updated = on_list_changed, on_updated
+        self._subscriptions = subscriptions
+        self._channel: Channel | None = None
+        self._greeting: Greeting | None = None
+        self._closing = False
+        self._calls: dict[_Call, None] = {}
+        self._levels: dict[str, str] = {}
+        self._listening: CancelScope | None = None
+        self._subscribed = asyncio.Event()
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """
+        Hold the connection from opening to end. Never raises: `failure` says what went wrong.
+
+        Start it in a task of its own and wait for `settled`.
+        """
+        try:
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout(self._settings.connect_timeout):
+                    channel = await stack.enter_async_context(self._connect())
+                    self._channel = channel
+                    channel.on_stray = self._stray
+                    self._greeting = await greet(channel, self.identity, self._first)
+                if self.era is Era.MODERN:
+                    channel.spawn(self._listen(channel))
+                self.ready_since = asyncio.get_running_loop().time()
+                self.settled.set()
+                await channel.closed.wait()
+                if not self._closing:
+                    self.failure = DownstreamUnavailable(self.config.name, channel.reason)
+        except TimeoutError:
+            self.failure = DownstreamTimeout(
+                self.config.name, self._settings.connect_timeout, doing="start and initialize"
+            )
+        except (ChannelLost, RpcError, OSError) as error:
+            self.failure = DownstreamUnavailable(self.config.name, str(error))
+            self.failure.__cause__ = error
+        except DownstreamError as error:
+            self.failure = error
+        except Exception as error:  # the border of one session: the others live on
+            self.failure = error
+            log.exception("session.crashed", server=self.config.name)
+        finally:
+            self.settled.set()
+
+    def close(self) -> None:
+        """
+        End the connection; requests in flight fail. The owner task ends when all is released.
+
+        A session that is not ready yet is ended by cancelling its task.
+        """
+        self._closing = True
+        if self._channel is not None:
+            self._channel.lose("Trunkline closed the connection.")
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready_since is not None and not self.channel.closed.is_set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is in flight."""
+        return bool(self._calls)
+
+    @property
+    def greeting(self) -> Greeting:
+        assert self._greeting is not None, "only a session that is ready is lent"
+        return self._greeting
+
+    @property
+    def era(self) -> Era:
+        return self.greeting.era
+
+    @property
+    def channel(self) -> Channel:
+        assert self._channel is not None, "only a session that is ready is lent"
+        return self._channel
+
+    # -- requests -----------------------------------------------------------------------------
+
+    async def request(
+        self,
+        method: str,
+        params: Json,
+        caller: Caller,
+        *,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> Json:
+        """
+        Carry one client request and return the raw result. *timeout* is in seconds of silence:
+        progress and questions to the client restart it.
+
+        Raises `RpcError`, `DownstreamTimeout`, or `ChannelLost`.
+        """
+        meta = dict(params.get("_meta") or {})
+        token = meta.pop("progressToken", None)
+        call = _Call(caller, token, timeout)
+        await self._follow_level(caller)
+        params, headers = self._address(method, params, meta, caller, headers)
+        self.last_used = asyncio.get_running_loop().time()
+        self._calls[call] = None
+        try:
+            async with asyncio.timeout(timeout) as call.clock:
+                return await self.channel.request(
+                    method,
+                    params,
+                    on_inbound=partial(self._arrived, call),
+                    headers=headers,
+                    progress=token is not None,
+                )
+        except TimeoutError:
+            raise DownstreamTimeout(self.config.name, timeout) from None
+        finally:
+            del self._calls[call]
+            self.last_used = asyncio.get_running_loop().time()
+            for scope in call.asks.values():
+                scope.cancel()
+
+    async def own_request(self, method: str, params: Json | None, *, timeout: float) -> Json:
+        """A request on Trunkline's own account: a list, a probe, a subscription."""
+        headers: Mapping[str, str] | None = None
+        if self.era is Era.MODERN:
+            params = {**(params or {}), "_meta": envelope(self.identity)}
+            headers = modern_headers(method)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self.channel.request(method, params, headers=headers)
+        except TimeoutError:
+            raise DownstreamTimeout(self.config.name, timeout, doing=f"answer {method}") from None
+
+    async def probe(self) -> None:
+        """See whether the server still answers. Raises like `own_request`."""
+        method = "server/discover" if self.era is Era.MODERN else "ping"
+        try:
+            await self.own_request(method, None, timeout=self._settings.probe_timeout)
+        except RpcError:
+            pass  # an error is an answer
+
+    async def notify(self, method: str, params: Json | None) -> None:
+        """Pass on a client's notification. One that cannot be delivered is nobody's loss."""
+        try:
+            await self.channel.notify(method, params)
+        except ChannelLost:
+            pass
+
+    def _address(
+        self,
+        method: str,
+        params: Json,
+        meta: Json,
+        caller: Caller,
+        headers: Mapping[str, str] | None,
+    ) -> tuple[Json, Mapping[str, str] | None]:
+        """Put the request into the era of this server: the envelope on, or off."""
+        for key in ENVELOPE_KEYS:
+            meta.pop(key, None)
+        if self.era is Era.MODERN:
+            client = caller.client
+            told = Identity(
+                info=client.info or self.identity.info, capabilities=client.capabilities
+            )
+            meta.update(envelope(told))
+            level = caller.log_level
+            if level is None and client.era is Era.HANDSHAKE:
+                level = "debug"  # a handshake client that never chose a level gets every message
+            if level is not None:
+                meta[META_LOG_LEVEL] = level
+            headers = {**modern_headers(method), **(headers or {})}
+        if meta:
+            return {**params, "_meta": meta}, headers
+        if "_meta" in params:
+            return {key: value for key, value in params.items() if key != "_meta"}, headers
+        return params, headers
+
+    # -- what the server says -----------------------------------------------------------------
+
+    async def _arrived(self, call: _Call, inbound: Inbound) -> None:
+        """Something came for a request in flight. Runs in that request's own task, in order."""
+        if inbound.id is not None:
+            self._question(call, inbound)
+        elif inbound.method == "notifications/progress":
+            call.touch()
+            if call.token is not None:
+                told = {**(inbound.params or {}), "progressToken": call.token}
+                await call.caller.tell(inbound.method, told)
+        elif inbound.method == "notifications/message":
+            call.touch()
+            if _wants(call.caller, (inbound.params or {}).get("level")):
+                await call.caller.tell(inbound.method, inbound.params)
+        elif not self._announced(inbound):
+            await call.caller.tell(inbound.method, inbound.params)
+
+    def _stray(self, inbound: Inbound) -> None:
+        """Something came that the transport cannot relate to a request."""
+        if inbound.id is not None:
+            if inbound.method == "ping":
+                self._answer(inbound, {})
+            else:
+                self._stray_question(inbound)
+        elif not self._announced(inbound) and (call := self._only_call()) is not None:
+            self.channel.spawn(self._arrived(call, inbound))
+        elif inbound.method == "notifications/message" and self._owner is not None:
+            self.channel.spawn(self._tell_owner(self._owner, inbound))
+
+    def _announced(self, inbound: Inbound) -> bool:
+        """Handle what concerns the whole session; False if it is about a single request."""
+        if inbound.method in LIST_CHANGED:
+            if self._on_list_changed is not None:
+                for kind in LIST_CHANGED[inbound.method]:
+                    self._on_list_changed(kind)
+        elif inbound.method == "notifications/resources/updated":
+            if self._on_updated is not None:
+                self._on_updated(inbound)
+        elif inbound.method == "notifications/cancelled":
+            request_id = (inbound.params or {}).get("requestId")
+            for call in self._calls:
+                if request_id in call.asks:
+                    call.asks[request_id].cancel()
+        elif inbound.method != "notifications/subscriptions/acknowledged":
+            return False
+        return True
+
+    def _only_call(self) -> _Call | None:
+        """The call a stray message must belong to, if all calls in flight are one client's."""
+        clients = {call.caller.client.id for call in self._calls}
+        return next(reversed(self._calls)) if len(clients) == 1 else None
+
+    def _stray_question(self, inbound: Inbound) -> None:
+        call = self._only_call()
+        if call is not None:
+            self._question(call, inbound)
+        elif self._owner is not None:
+            self._question(_Call(self._owner, None, self._settings.call_timeout), inbound)
+        elif self._calls:
+            log.warning("question.refused", server=self.config.name, method=inbound.method)
+            self._answer(
+                inbound,
+                RpcError(
+                    INTERNAL_ERROR,
+                    f"{inbound.method} was refused: calls of several clients are in flight on this "
+                    "shared connection, and it cannot be known which client is meant. Set "
+                    f'"sharing": "client" for {self.config.name!r} in mcp.json.',
+                    {"code": "interaction_refused"},
+                ),
+            )
+        elif inbound.method == "roots/list":
+            # On connect, before any client is known: a shared session has no roots of its own.
+            self._answer(inbound, {"roots": []})
+        else:
+            self._answer(inbound, RpcError(METHOD_NOT_FOUND, "There is no client to ask now."))
+
+    def _question(self, call: _Call, inbound: Inbound) -> None:
+        client = call.caller.client
+        needed = CAPABILITY_OF.get(inbound.method)
+        if inbound.method == "ping":
+            self._answer(inbound, {})
+        elif needed is None or needed not in client.capabilities:
+            what = needed or inbound.method
+            name = client.info.get("name", "the client")
+            self._answer(inbound, RpcError(METHOD_NOT_FOUND, f"{name} does not support {what}."))
+        else:
+            self.channel.spawn(self._ask(call, inbound))
+
+    async def _ask(self, call: _Call, inbound: Inbound) -> None:
+        assert inbound.id is not None
+        answer: Json | RpcError
+        with CancelScope() as scope:
+            call.asks[inbound.id] = scope
+            call.touch()
+            try:
+                answer = await call.caller.ask(inbound.method, inbound.params)
+            except RpcError as error:
+                answer = error
+            finally:
+                call.asks.pop(inbound.id, None)
+                call.touch()
+            await self.channel.respond(inbound, answer)
+
+    def _answer(self, inbound: Inbound, answer: Json | RpcError) -> None:
+        self.channel.spawn(self.channel.respond(inbound, answer))
+
+    async def _tell_owner(self, owner: Caller, inbound: Inbound) -> None:
+        if _wants(owner, (inbound.params or {}).get("level")):
+            await owner.tell(inbound.method, inbound.params)
+
+    # -- subscriptions and log levels ---------------------------------------------------------
+
+    async def follow(self, uri: str, *, wanted: bool) -> None:
+        """Start or end reports on one resource, after `subscriptions` has changed."""
+        if self.era is Era.MODERN:
+            self._subscribed.set()
+            if self._listening is not None:
+                self._listening.cancel()
+            return
+        method = "resources/subscribe" if wanted else "resources/unsubscribe"
+        await self.own_request(method, {"uri": uri}, timeout=self._settings.call_timeout)
+
+    async def _listen(self, channel: Channel) -> None:
+        """Keep one `subscriptions/listen` open; `follow` ends it to have it opened anew."""
+        while not channel.closed.is_set():
+            self._subscribed.clear()
+            if not (wanted := self._listen_filter()):
+                await self._subscribed.wait()
+                continue
+            params = {"notifications": wanted, "_meta": envelope(self.identity)}
+            with CancelScope() as self._listening:
+                try:
+                    await channel.request(
+                        "subscriptions/listen",
+                        params,
+                        on_inbound=self._heard,
+                        headers=modern_headers("subscriptions/listen"),
+                    )
+                except RpcError as error:
+                    log.info("listen.refused", server=self.config.name, error=error.message)
+                    await self._subscribed.wait()
+                except ChannelLost as error:
+                    log.debug("listen.lost", server=self.config.name, error=str(error))
+            if not self._listening.cancelled_caught:
+                await asyncio.sleep(LISTEN_PAUSE)
+
+    def _listen_filter(self) -> Json:
+        capabilities = self.greeting.capabilities
+        wanted: Json = {
+            f"{kind}ListChanged": True
+            for kind in ("tools", "prompts", "resources")
+            if (capabilities.get(kind) or {}).get("listChanged")
+        }
+        if uris := sorted(self._subscriptions()):
+            wanted["resourceSubscriptions"] = uris
+        return wanted
+
+    async def _heard(self, inbound: Inbound) -> None:
+        self._announced(inbound)
+
+    async def set_level(self, client: Client, level: str) -> None:
+        """Note the level a client wants, and have the server send the lowest that is wanted."""
+        self._levels[client.id] = level
+        lowest = min(self._levels.values(), key=LOG_LEVELS.index)
+        if lowest == self.log_level or self.era is Era.MODERN:
+            return
+        if "logging" not in self.greeting.capabilities:
+            return
+        self.log_level = lowest
+        try:
+            await self.own_request(
+                "logging/setLevel", {"level": lowest}, timeout=self._settings.probe_timeout
+            )
+        except (RpcError, DownstreamTimeout, ChannelLost) as error:
+            log.info("level.not_set", server=self.config.name, error=str(error))
+
+    async def _follow_level(self, caller: Caller) -> None:
+        level = caller.log_level
+        if level is not None and self._levels.get(caller.client.id) != level:
+            await self.set_level(caller.client, level)
+
+    def forget(self, client_id: str) -> None:
+        """A client has left."""
+        self._levels.pop(client_id, None)
+
+
+def _wants(caller: Caller, level: Any) -> bool:
+    wanted = caller.log_level
+    if wanted is None and caller.client.era is Era.MODERN:
+        return False  # 2026-07-28: without a level in the request, no messages
+    return wants_level(wanted, str(level))

@@ -1,0 +1,261 @@
+"""
+Where the MCP SDK ends and Trunkline begins: how the SDK hands requests over.
+
+The low-level server runs a list of middleware around every message and sends a dict that one of
+them returns as it is (`mcp.server.runner.ServerRunner`). `Adapter` stands first in that list: it
+answers every request that is about the catalog or a provider with a raw dict, so that no typed
+model drops a field on the way. What is about the connection itself (initialize, discover, ping) the
+SDK answers, and the adapter only completes it.
+
+The list is a provisional part of the SDK; `tests/gateway/test_adapter.py` fails if it changes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from fastmcp import FastMCP
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel.server import Server
+from mcp.shared.exceptions import MCPError
+from pydantic import BaseModel
+
+from trunkline.catalog.catalog import Catalog
+from trunkline.dispatch import Dispatch
+from trunkline.errors import DownstreamError, InvalidArguments, TrunklineError
+from trunkline.gateway.announcements import Announcements
+from trunkline.gateway.callers import (
+    STATE,
+    FrontClient,
+    RequestCaller,
+    binding_of,
+    connection_of,
+    front_of,
+    handshake_client,
+    is_modern,
+    modern_client,
+)
+from trunkline.gateway.held import HeldCalls
+from trunkline.gateway.shape import listed, rpc_failure, shape, tool_failure
+from trunkline.models import Caller, Era, Json, Kind
+from trunkline.providers.provider import Provider
+from trunkline.wire import INVALID_PARAMS, LOG_LEVELS
+
+log = structlog.get_logger(__name__)
+
+Context = ServerRequestContext[Any, Any]
+
+LISTS: Final[Mapping[str, tuple[Kind, str]]] = {
+    "tools/list": ("tools", "tools"),
+    "prompts/list": ("prompts", "prompts"),
+    "resources/list": ("resources", "resources"),
+    "resources/templates/list": ("templates", "resourceTemplates"),
+}
+CAPABILITIES: Final[Json] = {
+    "tools": {"listChanged": True},
+    "prompts": {"listChanged": True},
+    "resources": {"subscribe": True, "listChanged": True},
+    "logging": {},
+    "completions": {},
+}
+"""Declared to every client: a downstream that offers a feature may come at any time."""
+
+NAME_OF: Final[Mapping[str, str]] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+}
+"""The requests that can end in a question, and the member that names their target."""
+
+
+def low_level_of(server: FastMCP[Any]) -> Server[Any]:
+    """The SDK's server inside a FastMCP server, which FastMCP shows nowhere else."""
+    return server._mcp_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+class Adapter:
+    """First in the SDK server's middleware: answers what is Trunkline's to answer."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        dispatch: Dispatch,
+        announcements: Announcements,
+        held: HeldCalls,
+        providers: Callable[[], list[Provider]],
+        on_client: Callable[[Caller], None],
+    ) -> None:
+        """*on_client* hears of every client that makes itself known, before it is answered."""
+        self._catalog, self._dispatch, self._held = catalog, dispatch, held
+        self._announcements, self._providers, self._on_client = announcements, providers, on_client
+        self._server_info: Json = {}
+        self._requests: dict[str, Callable[[Context, Json, RequestCaller], Awaitable[Json]]] = {
+            **dict.fromkeys(LISTS, self._list),
+            **dict.fromkeys(NAME_OF, self._ask_or_send),
+            "completion/complete": self._send,
+        }
+        self._handshake = {
+            "resources/subscribe": self._subscribe,
+            "resources/unsubscribe": self._unsubscribe,
+            "logging/setLevel": self._set_level,
+        }
+        self._modern = {"subscriptions/listen": self._listen}
+
+    def install(self, server: FastMCP[Any]) -> None:
+        """Put the adapter in front of a FastMCP server."""
+        low_level = low_level_of(server)
+        self._server_info = low_level.server_info_stamp
+        low_level.middleware.insert(0, self)
+        low_level.get_tool_input_schema = self._input_schema
+
+    async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        context = ctx
+        if context.request_id is None:
+            await self._notified(context)
+            return await call_next(context)
+        modern = is_modern(context)
+        era_requests = self._modern if modern else self._handshake
+        answer = self._requests.get(context.method) or era_requests.get(context.method)
+        if answer is None:
+            return await self._pass(context, call_next)
+        connection = connection_of(context)
+        front = front_of(connection)
+        if front is None and not modern:
+            raise MCPError(INVALID_PARAMS, "Send `initialize` first.", {"code": "not_initialized"})
+        client = front.client if front is not None else modern_client(context)
+        caller = RequestCaller(context, client, front)
+        if modern:
+            self._on_client(caller)
+        params = dict(context.params or {})
+        try:
+            return await answer(context, params, caller)
+        except DownstreamError as error:
+            if context.method == "tools/call":
+                return shape(tool_failure(error), client.era, self._server_info)
+            raise rpc_failure(error, context.method, client.era) from error
+        except TrunklineError as error:
+            raise rpc_failure(error, context.method, client.era) from error
+
+    # -- about the connection -----------------------------------------------------------------
+
+    async def _pass(self, context: Context, call_next: CallNext) -> HandlerResult:
+        """What the SDK answers: initialize and discover are completed, the rest is left alone."""
+        if context.method == "initialize":
+            return await self._initialize(context, call_next)
+        result = await call_next(context)
+        return self._complete(result, None) if context.method == "server/discover" else result
+
+    async def _initialize(self, context: Context, call_next: CallNext) -> HandlerResult:
+        result = self._complete(await call_next(context), None)
+        connection = connection_of(context)
+        client = handshake_client(dict(context.params or {}), connection, result["protocolVersion"])
+        front = FrontClient(client, connection)
+        connection.state[STATE] = front
+        connection.exit_stack.push_async_callback(self._left, front)
+        self._announcements.add(front)
+        self._on_client(front.standing)
+        return result
+
+    def _complete(self, greeting: HandlerResult, org: str | None) -> Json:
+        """The SDK's answer to an opening, with what Trunkline can do and how to use it."""
+        if isinstance(greeting, BaseModel):
+            greeting = greeting.model_dump(by_alias=True, mode="json", exclude_none=True)
+        result: Json = dict(greeting or {})
+        result["capabilities"] = {**result.get("capabilities", {}), **CAPABILITIES}
+        if text := self._catalog.snapshot.view(org).instructions:
+            result["instructions"] = text
+        return result
+
+    async def _left(self, front: FrontClient) -> None:
+        self._announcements.remove(front)
+        for provider in self._providers():
+            await provider.forget(front.client.id)
+
+    async def _notified(self, context: Context) -> None:
+        """A notification of the client's own."""
+        if context.method == "notifications/roots/list_changed":
+            front = front_of(connection_of(context))
+            if front is not None:
+                for provider in self._providers():
+                    await provider.notify(context.method, None, front.client)
+
+    # -- about the catalog --------------------------------------------------------------------
+
+    async def _list(self, context: Context, params: Json, caller: RequestCaller) -> Json:
+        kind, member = LISTS[context.method]
+        if params.get("cursor") is not None:
+            raise InvalidArguments(
+                "This cursor is unknown: Trunkline sends every list whole. Ask without a cursor."
+            )
+        view = self._catalog.snapshot.view(caller.client.org)
+        items: list[Json] = list(getattr(view, kind))
+        return listed(
+            member,
+            items,
+            caller.client.era,
+            self._server_info,
+            ttl_ms=view.ttl_ms,
+            cache_scope=view.cache_scope,
+        )
+
+    def _input_schema(self, name: str) -> Json | None:
+        """What the SDK checks `Mcp-Param-*` headers against. Not scoped to the caller."""
+        try:
+            return self._catalog.snapshot.view(None).tool(name).definition.get("inputSchema")
+        except TrunklineError:
+            return None
+
+    # -- about a provider ---------------------------------------------------------------------
+
+    async def _send(self, context: Context, params: Json, caller: RequestCaller) -> Json:
+        result = await self._dispatch.request(context.method, params, caller)
+        return shape(result, caller.client.era, self._server_info)
+
+    async def _ask_or_send(self, context: Context, params: Json, caller: RequestCaller) -> Json:
+        """A request that can end in a question: `tools/call`, `prompts/get`, `resources/read`."""
+        method, client = context.method, caller.client
+        target = self._dispatch.target(method, params, client)
+        state = params.get("requestState")
+        if client.era is Era.HANDSHAKE or not (
+            self._held.owns(state) or target.provider.may_ask(client)
+        ):
+            result = await self._dispatch.send(target, caller)
+        else:
+            binding = binding_of(client, method, str(params.get(NAME_OF[method])))
+            if isinstance(state, str) and self._held.owns(state):
+                answers = params.get("inputResponses")
+                result = await self._held.resume(state, answers, caller, binding)
+            else:
+                result = await self._held.start(
+                    lambda held: self._dispatch.send(target, held), caller, binding
+                )
+        return shape(result, client.era, self._server_info, cacheable=method == "resources/read")
+
+    async def _subscribe(self, context: Context, params: Json, caller: RequestCaller) -> Json:
+        await self._announcements.subscribe(params, caller)
+        return {}
+
+    async def _unsubscribe(self, context: Context, params: Json, caller: RequestCaller) -> Json:
+        await self._announcements.unsubscribe(params, caller)
+        return {}
+
+    async def _set_level(self, context: Context, params: Json, caller: RequestCaller) -> Json:
+        level = params.get("level")
+        if level not in LOG_LEVELS:
+            raise InvalidArguments(
+                f"{level!r} is not a log level. The levels are {', '.join(LOG_LEVELS)}."
+            )
+        if caller.front is not None:
+            caller.front.log_level = level
+        async with asyncio.TaskGroup() as group:
+            for provider in self._providers():
+                group.create_task(provider.set_level(caller, level))
+        return {}
+
+    async def _listen(self, context: Context, params: Json, caller: RequestCaller) -> Json:
+        wanted = params.get("notifications")
+        if not isinstance(wanted, dict):
+            raise InvalidArguments("subscriptions/listen needs 'notifications', an object.")
+        result = await self._announcements.listen(wanted, caller, context.request_id)
+        return shape(result, caller.client.era, self._server_info)

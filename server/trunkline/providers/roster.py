@@ -1,0 +1,137 @@
+"""
+Who is there: the providers of mcp.json and the plugins, started and stopped as those change.
+
+Every provider runs in a task of its own, so that one that takes its time to stop delays nobody.
+Only what changed reconnects: a new name, rule or rank is taken by the running provider.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Self
+
+import structlog
+
+from trunkline.downstream.config import ServerConfig
+from trunkline.downstream.session import Connect
+from trunkline.models import Caller, Json, Listing
+from trunkline.providers.downstream import DownstreamProvider
+from trunkline.settings import DownstreamSettings
+
+log = structlog.get_logger(__name__)
+
+
+class _Seat:
+    """One provider and the end of its life."""
+
+    def __init__(self, provider: DownstreamProvider, origin: object) -> None:
+        self.provider, self.origin = provider, origin
+        self.running = False
+        self.leave = asyncio.Event()
+
+
+class Roster:
+    """All providers of this process. Owns their tasks."""
+
+    def __init__(
+        self,
+        settings: DownstreamSettings,
+        *,
+        known: Callable[[ServerConfig], Listing | None],
+        on_listing: Callable[[DownstreamProvider], None],
+        on_gone: Callable[[str], None],
+        on_updated: Callable[[str, str, Json], None],
+    ) -> None:
+        """
+        *known* tells what a server offered when it was last seen. *on_listing* hears of a provider
+        that is new, renamed or lists something else; *on_gone* of a name that has left;
+        *on_updated* of a provider's resource (name, URI, params) that changed.
+        """
+        self._settings, self._known = settings, known
+        self._on_listing, self._on_gone, self._on_updated = on_listing, on_gone, on_updated
+        self._seats: dict[str, _Seat] = {}
+        self._gate = asyncio.Semaphore(settings.concurrent_starts)
+        self._started = False
+        self._owner: Caller | None = None
+        self._tasks: asyncio.TaskGroup
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Self]:
+        """Run providers; leaving stops them all and waits for it."""
+        async with asyncio.TaskGroup() as self._tasks:
+            try:
+                yield self
+            finally:
+                for seat in self._seats.values():
+                    seat.leave.set()
+
+    @property
+    def providers(self) -> list[DownstreamProvider]:
+        """Everybody, in the order of their rank."""
+        everybody = (seat.provider for seat in self._seats.values())
+        return sorted(everybody, key=lambda provider: (provider.position, provider.name))
+
+    def start(self, owner: Caller | None) -> None:
+        """
+        Let the providers connect, those of now and those to come. *owner* is the only client there
+        will ever be (stdio); None when there may be many. Only the first call counts.
+        """
+        if self._started:
+            return
+        self._started, self._owner = True, owner
+        for seat in self._seats.values():
+            if seat.running:
+                seat.provider.start(owner)
+
+    def put(self, config: ServerConfig, connect: Connect, *, origin: object = None) -> None:
+        """
+        Add a provider, or put it in the place of the one that has its name.
+
+        *origin* is what it was made from, where that can be compared: the same is not connected
+        anew.
+        """
+        before = self._seats.get(config.name)
+        if before is not None and origin is not None and before.origin is origin:
+            if before.provider.config != config:
+                self.reconfigure(config)
+            return
+        known = before.provider.listing if before is not None else self._known(config)
+        provider = DownstreamProvider(config, connect, self._settings, self._gate, known=known)
+        provider.on_change = self._on_listing
+        provider.on_updated = lambda uri, params: self._on_updated(config.name, uri, params)
+        if before is not None:
+            before.leave.set()
+            before.provider.on_change = before.provider.on_updated = None
+        seat = self._seats[config.name] = _Seat(provider, origin)
+        self._on_listing(provider)
+        self._tasks.create_task(self._run(seat))
+
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Take a config that needs no reconnection: other names, rules, timeouts or rank."""
+        provider = self._seats[config.name].provider
+        provider.reconfigure(config)
+        self._on_listing(provider)
+
+    def remove(self, name: str) -> None:
+        """Stop a provider and forget its name."""
+        if (seat := self._seats.pop(name, None)) is not None:
+            seat.provider.on_change = seat.provider.on_updated = None
+            seat.leave.set()
+            self._on_gone(name)
+
+    def plugins(self) -> set[str]:
+        """The names of the providers that are plugins."""
+        return {name for name, seat in self._seats.items() if seat.provider.is_plugin}
+
+    def servers(self) -> set[str]:
+        """The names of the providers that are servers of mcp.json."""
+        return self._seats.keys() - self.plugins()
+
+    async def _run(self, seat: _Seat) -> None:
+        provider = seat.provider
+        async with provider.running():
+            seat.running = True
+            if self._started:
+                provider.start(self._owner)
+            await seat.leave.wait()
+        log.debug("provider.stopped", server=provider.name)

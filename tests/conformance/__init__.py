@@ -1,0 +1,1 @@
+"""The official conformance suite, its fixture, and the command that runs one against the other."""

@@ -1,0 +1,1 @@
+"""Real MCP servers, started as subprocesses by the tests."""
