@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ from trunkline.gateway.held import HeldCalls
 from trunkline.models import Caller, Client, Era, Json, State
 from trunkline.plugin.host import PluginHost
 from trunkline.providers.downstream import DownstreamProvider
+from trunkline.providers.health import look as look_at
 from trunkline.providers.roster import Roster
 from trunkline.providers.transports import connect_to, plugin_channel
 from trunkline.settings import Settings
@@ -141,7 +143,7 @@ class App:
         """
         try:
             async with asyncio.timeout(timeout):
-                while not (
+                while not (  # noqa: ASYNC110 - people may wait inexactly
                     self._plugins.settled.is_set()
                     and all(provider.settled for provider in self._roster.providers)
                 ):
@@ -230,6 +232,13 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(HttpClient())
         held = await stack.enter_async_context(HeldCalls().open())
+        plugins = PluginHost(
+            folders,
+            register_timeout=settings.plugins.register_timeout,
+            missing_ok=settings.plugins.folders is None,
+        )
+        # Entered before the roster, so that plugins stop after the sessions that use them.
+        await stack.enter_async_context(plugins.open())
         roster = await stack.enter_async_context(
             Roster(
                 settings.downstream,
@@ -248,13 +257,11 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
             providers=lambda: roster.providers,
             on_client=roster.start if single_client else _ignore,
         ).install(server)
-        plugins = PluginHost(folders, register_timeout=settings.plugins.register_timeout)
-        plugins.on_change = lambda host: _seat_plugins(roster, host)
         app = App(settings, config_path, server, catalog, dispatch, roster, plugins)
-        await stack.enter_async_context(plugins.open())
+        plugins.on_change = lambda host: _seat_plugins(roster, host)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         announcing = tasks.create_task(announcements.run())
-        follower = ConfigFollower(app, roster, client)
+        follower = ConfigFollower(app, roster, plugins, client)
         follower.apply()
         following = tasks.create_task(follower.run())
         if not single_client:
@@ -270,30 +277,38 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
 class ConfigFollower:
     """Keeps the roster as mcp.json says, while it changes."""
 
-    def __init__(self, app: App, roster: Roster, client: HttpClient) -> None:
-        self._app, self._roster, self._client = app, roster, client
+    def __init__(self, app: App, roster: Roster, plugins: PluginHost, client: HttpClient) -> None:
+        self._app, self._roster, self._plugins, self._client = app, roster, plugins, client
+        # Before the first reading, so that no change between the two is missed.
+        self._changes = watch_config(app.config_path)
 
     def apply(self) -> None:
         """Read mcp.json and start, stop and rename what is different from before."""
-        old, new = self._app.config, read_config(self._app.config_path, os.environ)
-        self._app.config = new
+        old = self._app.config
+        new = self._app.config = read_config(self._app.config_path, os.environ).keeping(old)
         changes = difference(old, new)
         for name in changes.removed:
             self._roster.remove(name)
         for config in changes.added + changes.changed:
-            connect = connect_to(config, self._app.settings.downstream, self._client)
-            self._roster.put(config, connect)
+            self._put(config)
         for config in changes.renamed:
             self._roster.reconfigure(config)
+        _seat_plugins(self._roster, self._plugins)  # a plugin's name may be free, or taken, now
         for problem in new.problems:
             if problem not in old.problems:
                 log.warning("config.problem", code=problem.code, problem=str(problem))
 
     async def run(self) -> None:
         """Apply every change of the file."""
-        async for _ in watch_config(self._app.config_path):
+        async for _ in self._changes:
             log.info("config.changed", path=str(self._app.config_path))
             self.apply()
+
+    def _put(self, config: ServerConfig) -> None:
+        settings = self._app.settings.downstream
+        look = partial(look_at, self._client, config, timeout=settings.probe_timeout)
+        connect = connect_to(config, settings, self._client)
+        self._roster.put(config, connect, look=look if config.health_url is not None else None)
 
 
 def _seat_plugins(roster: Roster, host: PluginHost) -> None:

@@ -6,7 +6,9 @@ depends on the provider and its own name alone, never on who connected first.
 """
 
 import hashlib
+import itertools
 import re
+from collections.abc import Container
 from typing import Final
 
 MAX_LENGTH: Final = 64
@@ -14,7 +16,7 @@ SEPARATOR: Final = "__"
 MARK_LENGTH: Final = 6
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]")
-_UNFIT_SCHEME = re.compile(r"[^A-Za-z0-9.-]")
+_UNFIT_SCHEME = re.compile(r"[^a-z0-9.-]")
 
 
 def fit(text: str) -> str:
@@ -22,36 +24,50 @@ def fit(text: str) -> str:
     return _UNFIT.sub("_", text)
 
 
-def mark(provider: str, own: str) -> str:
-    """Six hex digits that tell this provider's *own* name from everybody else's."""
-    digest = hashlib.sha256(f"{provider}\0{own}".encode("utf-8", "surrogatepass")).hexdigest()
-    return digest[:MARK_LENGTH]
-
-
 def exposed(prefix: str, provider: str, shown: str, own: str) -> str:
     """
-    The name under which a provider's item is served.
+    The name under which a provider's item is to be served.
 
     *shown* is its own name, or the one a rule gives it. A name that is too long is cut and marked.
     """
     name = f"{fit(prefix)}{SEPARATOR}{fit(shown)}" if prefix else fit(shown)
-    return name if len(name) <= MAX_LENGTH else marked(name, provider, own)
+    return name if len(name) <= MAX_LENGTH else _marked(name, provider, own, 0)
 
 
-def marked(name: str, provider: str, own: str) -> str:
-    """*name* with the mark of its owner at the end, cut to fit."""
-    tail = f"_{mark(provider, own)}"
+def free_name(name: str, provider: str, own: str, taken: Container[str]) -> str:
+    """*name* if it is free; else with a mark of its owner that is. Cut to fit."""
+    if name not in taken:
+        return name
+    marked = (_marked(name, provider, own, turn) for turn in itertools.count())
+    return next(one for one in marked if one not in taken)
+
+
+def scheme_of(prefix: str, provider: str) -> str:
+    """
+    What stands in front of a URI to say whose it is: the `github` of `github+file:///readme`.
+
+    It becomes part of the URI's scheme: it begins with a letter, its characters are those a scheme
+    may have, and it is in lower case, because clients that parse URIs put schemes in lower case
+    (RFC 3986, section 3.1).
+    """
+    scheme = _UNFIT_SCHEME.sub("-", (prefix or provider).lower())
+    return scheme if scheme[:1].isalpha() else f"s{scheme}"
+
+
+def free_scheme(scheme: str, provider: str, taken: Container[str]) -> str:
+    """*scheme* if it is free; else with a mark of its provider that is."""
+    if scheme not in taken:
+        return scheme
+    marked = (f"{scheme}-{_mark(provider, '', turn)}" for turn in itertools.count())
+    return next(one for one in marked if one not in taken)
+
+
+def _mark(provider: str, own: str, turn: int) -> str:
+    """Six hex digits that tell this *own* name from others; each *turn* gives other ones."""
+    text = f"{provider}\0{own}\0{turn or ''}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:MARK_LENGTH]
+
+
+def _marked(name: str, provider: str, own: str, turn: int) -> str:
+    tail = f"_{_mark(provider, own, turn)}"
     return name[: MAX_LENGTH - len(tail)] + tail
-
-
-def namespaced_uri(prefix: str, provider: str, uri: str) -> str:
-    """
-    The form of a URI that says whose it is: `github+file:///readme`.
-
-    The namespace becomes part of the scheme, so its characters are those a scheme may have, and it
-    begins with a letter (RFC 3986, section 3.1).
-    """
-    scheme = _UNFIT_SCHEME.sub("-", prefix or provider)
-    if not scheme[:1].isalpha():
-        scheme = f"s{scheme}"
-    return f"{scheme}+{uri}"

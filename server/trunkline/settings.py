@@ -41,7 +41,7 @@ class DownstreamSettings(Section):
     """How many servers may be starting at once."""
 
     spare_idle_timeout: PositiveFloat = 300.0
-    """Seconds after which an unused session is closed, unless it is the one that keeps the lists."""
+    """Seconds after which an unused session is closed, unless it is the one that lists."""
 
     max_sessions_per_server: PositiveInt = 64
     """Sessions one server may have at a time, over all organisations, users and clients."""
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     )
 
     config: Path | None = None
-    """The mcp.json to serve. When unset: ./mcp.json, then the one in `home`, then the packaged one."""
+    """The mcp.json to serve. When unset: ./mcp.json, the one in `home`, or the packaged one."""
 
     home: Path = Field(default_factory=lambda: user_data_path("trunkline", appauthor=False))
     """Where state is kept."""

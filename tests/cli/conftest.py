@@ -33,8 +33,9 @@ class Workplace:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Ours without TRUNKLINE_ variables, with a home of its own."""
-        kept = {k: v for k, v in environment().items() if not k.startswith("TRUNKLINE_")}
+        """Ours with a home of its own, without variables that lead elsewhere."""
+        elsewhere = ("TRUNKLINE_", "XDG_", "CLAUDE_")
+        kept = {k: v for k, v in environment().items() if not k.startswith(elsewhere)}
         return {
             **kept,
             "HOME": str(self.folder),

@@ -21,10 +21,12 @@ SCHEMA = {
         "unit": {"$ref": "#/$defs/Unit"},
         "level": {"enum": [1, 2]},
         "node": {"$ref": "#/$defs/Node"},
+        "loop": {"$ref": "#/$defs/Loop"},
         "free": {},
     },
     "$defs": {
         "Unit": {"enum": ["m", "km"]},
+        "Loop": {"$ref": "#/$defs/Loop"},
         "Node": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "integer"}]},
     },
 }
@@ -35,6 +37,7 @@ SCHEMA = {
     [
         ("text=123", "123"),
         ("text=", ""),
+        ('text="quoted"', '"quoted"'),
         ("text=a=b", "a=b"),
         ("count=3", 3),
         ("count=-3", -3),
@@ -50,6 +53,7 @@ SCHEMA = {
         ("unit=km", "km"),
         ("level=2", 2),
         ("node=4", 4),
+        ("loop=6", 6),
         ("free=5", 5),
         ("free=five", "five"),
         ("free=NaN", "NaN"),

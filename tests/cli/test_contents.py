@@ -22,7 +22,7 @@ def test_every_kind_of_content_is_shown(capsys: pytest.CaptureFixture[str]) -> N
             "content": [
                 {"type": "text", "text": "two\nlines"},
                 image(),
-                {"type": "audio", "data": "not base64!", "mimeType": "audio/wav"},
+                {"type": "audio", "data": "abcd, efgh", "mimeType": "audio/wav"},
                 {"type": "resource", "resource": {"uri": "note://a", "text": "a note"}},
                 {"type": "resource", "resource": {"uri": "note://b", "blob": blob}},
                 {"type": "resource_link", "uri": "note://c", "name": "c", "title": "See"},

@@ -6,6 +6,7 @@ import pty
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -112,9 +113,10 @@ def test_stdout_holds_nothing_but_the_protocol(workplace: Workplace) -> None:
 
 
 def test_ctrl_c_ends_a_command_quietly(workplace: Workplace) -> None:
-    workplace.configure({"hanging": {"command": "sleep", "args": ["600"]}})
+    script = "import sys; print('hanging', file=sys.stderr, flush=True); sys.stdin.read()"
+    workplace.configure({"silent": {"command": sys.executable, "args": ["-c", script]}})
 
-    with started(workplace, "check", "--log-level", "info") as process:
+    with started(workplace, "check", "--log-level", "debug") as process:
         read_until(process, "hanging")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=LIMIT)

@@ -1,7 +1,8 @@
 """
 `make conformance`: the official suite against the fixture, directly and through Trunkline.
 
-    python -m tests.conformance [--target NAME]... [--revision R]... [--scenario S] [--json FILE]
+    python -m tests.conformance [--target NAME]... [--revision R]... [--scenario S]
+        [--sharing S] [--json FILE]
 
 Prints one table per revision. Exits 0 if every scenario goes as well through Trunkline as
 directly, 1 if one goes worse, 2 if something could not be run. A handshake-only downstream is
@@ -26,6 +27,7 @@ from tests.conformance.targets import TARGETS, NotReady, Target, serving
 AT_ONCE: Final = 2
 """Targets tested at the same time."""
 
+SHARINGS: Final = ("global", "org", "user", "client")
 WIDTH: Final = 140
 """Columns of the table where the output is no terminal."""
 
@@ -38,7 +40,7 @@ async def test_all(node: Path, options: argparse.Namespace, report: Report) -> N
     async def test_one(target: Target) -> None:
         async with slots:
             try:
-                async with serving(target) as url:
+                async with serving(target, options.sharing) as url:
                     for revision in options.revision:
                         results = await suite.run(node, url, revision, options.scenario)
                         report.add(revision, target.name, results)
@@ -60,6 +62,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument("--target", action="append", choices=tuple(TARGETS), help="default: all")
     options.add_argument("--revision", action="append", choices=REVISIONS, help="default: both")
     options.add_argument("--scenario", help="one scenario instead of all")
+    options.add_argument(
+        "--sharing", choices=SHARINGS, help="who shares the downstream's session; default: unset"
+    )
     options.add_argument("--json", type=Path, metavar="FILE", help="write the outcomes here too")
     chosen = options.parse_args(arguments)
     chosen.target = {BASELINE, *(chosen.target or TARGETS)}
@@ -70,7 +75,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     """Run, print, and return the exit code."""
-    options, report = parse(), Report()
+    options = parse()
+    report = Report(sharing=options.sharing)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     try:
         node = suite.install()

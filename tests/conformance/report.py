@@ -25,6 +25,9 @@ INAPPLICABLE_MARK: Final = "[dim]n/a[/]"
 class Report:
     """All outcomes, by revision and target."""
 
+    sharing: str | None = None
+    """The `sharing` the downstream was configured with; None was Trunkline's default."""
+
     results: dict[Revision, dict[str, Results]] = field(
         default_factory=dict[Revision, dict[str, Results]]
     )
@@ -52,6 +55,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Everything, for a file."""
         return {
+            "sharing": self.sharing,
             "broken": self.broken,
             "results": {
                 revision: {
@@ -65,7 +69,7 @@ class Report:
     def show(self, console: Console) -> None:
         """Print one table per revision, then what does not apply, what is worse, what is broken."""
         for revision, by_target in sorted(self.results.items()):
-            console.print(_table(revision, by_target))
+            console.print(_table(revision, by_target, self.sharing))
         tested = {name for by_target in self.results.values() for name in by_target}
         if any(TARGETS[name].handshake_only for name in tested):
             _say(console, "Not applicable to a handshake-only downstream:")
@@ -87,9 +91,10 @@ def inapplicable(revision: Revision, target: str, scenario: str) -> bool:
     return TARGETS[target].handshake_only and (revision, scenario) in INAPPLICABLE
 
 
-def _table(revision: Revision, by_target: Mapping[str, Results]) -> Table:
+def _table(revision: Revision, by_target: Mapping[str, Results], sharing: str | None) -> Table:
     targets = [name for name in TARGETS if name in by_target]
-    table = Table("scenario", *targets, title=f"Revision {revision}", title_justify="left")
+    title = f"Revision {revision}" + (f', "sharing": "{sharing}"' if sharing else "")
+    table = Table("scenario", *targets, title=title, title_justify="left")
     scenarios = dict.fromkeys(s for target in targets for s in by_target[target])
     for scenario in scenarios:
         marks = (_mark(revision, name, scenario, by_target[name]) for name in targets)

@@ -80,18 +80,23 @@ class NotReady(Exception):
 
 
 @asynccontextmanager
-async def serving(target: Target) -> AsyncGenerator[str]:
-    """Start what *target* needs, yield the URL to test, and end it all."""
+async def serving(target: Target, sharing: str | None = None) -> AsyncGenerator[str]:
+    """
+    Start what *target* needs, yield the URL to test, and end it all.
+
+    *sharing* goes into the downstream's entry in mcp.json; None leaves Trunkline's default.
+    """
+    further = {"sharing": sharing} if sharing else {}
     if target.downstream is None:
         async with running(FIXTURE, era=target.era) as fixture:
             yield fixture.url
     elif target.downstream == "stdio":
-        async with _trunkline(stdio_entry(FIXTURE, era=target.era)) as url:
+        async with _trunkline({**stdio_entry(FIXTURE, era=target.era), **further}) as url:
             yield url
     else:
         async with (
             running(FIXTURE, transport=target.downstream, era=target.era) as fixture,
-            _trunkline(fixture.entry()) as url,
+            _trunkline({**fixture.entry(), **further}) as url,
         ):
             yield url
 

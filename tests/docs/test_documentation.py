@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from cyclopts import CycloptsError
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 
 import trunkline
 from trunkline.cli.main import commands
+from trunkline.downstream.config import ProblemCode
 from trunkline.errors import TrunklineError
 from trunkline.settings import Settings
 
@@ -35,7 +37,7 @@ def commands_in(page: Path) -> Iterator[str]:
 SHOWN = [(page.name, line) for page in PAGES for line in commands_in(page)]
 
 
-@pytest.mark.parametrize(("page", "line"), SHOWN)
+@pytest.mark.parametrize(("page", "line"), SHOWN, ids=lambda value: value.partition("#")[0].strip())
 def test_every_command_shown_exists(page: str, line: str) -> None:
     program, *arguments = shlex.split(line, comments=True)
 
@@ -62,11 +64,12 @@ def test_a_command_that_does_not_exist_would_be_found() -> None:
 
 
 def all_codes() -> set[str]:
-    """The codes of every error class in the package."""
+    """Every code that can reach somebody: those of the error classes, and those given in place."""
     for module in pkgutil.walk_packages(trunkline.__path__, "trunkline."):
         if "__main__" not in module.name and ".share" not in module.name:
             importlib.import_module(module.name)
-    found: set[str] = set()
+    sources = "".join(path.read_text() for path in (ROOT / "server").rglob("*.py"))
+    found = {*get_args(ProblemCode), *re.findall(r'"code": "([a-z_]+)"', sources)}
     classes: list[type[TrunklineError]] = [TrunklineError]
     while classes:
         one = classes.pop()
@@ -80,14 +83,7 @@ def test_every_error_code_is_documented_and_no_other() -> None:
     text = (ROOT / "docs" / "errors.md").read_text()
     table = text.partition("## Codes")[2]
 
-    assert (
-        set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) == all_codes() | raised_inline()
-    )
-
-
-def raised_inline() -> set[str]:
-    """Codes of problems in mcp.json, which are reported rather than raised."""
-    return set()
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) == all_codes()
 
 
 def variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:

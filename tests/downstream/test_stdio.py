@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import uvloop
+from anyio import CancelScope
 
 from trunkline.downstream.channel import Channel, ChannelLost, Inbound
 from trunkline.downstream.command import inherited_environment
@@ -121,6 +122,21 @@ async def test_stderr_arrives_line_by_line_and_long_lines_are_cut() -> None:
 
     assert log[:2] == ["one", "two"]
     assert max(len(line) for line in log) < 3_000
+
+
+async def test_a_flood_on_stderr_is_cut_and_counted() -> None:
+    log: list[str] = []
+    async with opened(server(), log=log) as channel:
+        await channel.request("log", {"text": "noise\n" * 50_000})
+
+        async def quiet() -> bool:
+            await channel.request("log", {"text": "calm\n"})
+            return any("more lines on stderr were left out" in line for line in log)
+
+        while not await quiet():
+            pass
+
+    assert log.count("noise") < 5_000
 
 
 # -- the start --------------------------------------------------------------------------------
@@ -302,7 +318,53 @@ async def test_what_the_borrower_raises_comes_out_as_it_is() -> None:
             raise KeyError
 
 
-async def test_fifty_rounds_of_all_kinds_leave_nothing_behind() -> None:
+async def test_the_child_is_ended_when_an_outer_scope_is_cancelled() -> None:
+    pids: list[int] = []
+    with CancelScope() as scope:
+        async with opened(server("stubborn")) as channel:
+            pids.append((await channel.request("environment", None))["pid"])
+            scope.cancel()
+            await asyncio.Event().wait()
+
+    assert scope.cancelled_caught
+    assert not psutil.pid_exists(pids[0])
+
+
+OWNER = """
+import asyncio
+from trunkline.downstream.config import ServerConfig
+from trunkline.downstream.stdio import open_stdio
+from trunkline.settings import DownstreamSettings
+
+async def own():
+    config = ServerConfig(name="raw", transport="stdio", command=sys.executable, args=sys.argv[1:])
+    async with open_stdio(config, DownstreamSettings(), on_log=print) as channel:
+        print((await channel.request("environment", None))["pid"], flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(own())
+"""
+
+
+async def test_the_child_leaves_when_we_are_killed() -> None:
+    owner = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{OWNER}", str(SERVER)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert owner.stdout is not None
+    child = int(await owner.stdout.readline())
+    assert is_running(child)
+
+    owner.kill()
+    await owner.wait()
+
+    await until(lambda: not is_running(child))
+
+
+async def test_fifty_rounds_of_all_kinds_leave_nothing_behind(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o755)
     here = psutil.Process()
     async with opened(server()) as channel:
         await channel.request("echo", None)
@@ -310,13 +372,13 @@ async def test_fifty_rounds_of_all_kinds_leave_nothing_behind() -> None:
     before = here.num_fds(), len(asyncio.all_tasks())
 
     for number in range(50):
-        await _round(number)
+        await _round(number, broken)
 
     await until(lambda: here.children(recursive=True) == [])
     await until(lambda: (here.num_fds(), len(asyncio.all_tasks())) == before)
 
 
-async def _round(number: int) -> None:
+async def _round(number: int, broken: Path) -> None:
     """Use a child, let it die, cancel its start, or fail to start it."""
     match number % 4:
         case 0:
@@ -334,7 +396,7 @@ async def _round(number: int) -> None:
             await asyncio.wait({using})
         case _:
             with pytest.raises(DownstreamUnavailable):
-                async with opened(server(command="/no/such/command")):
+                async with opened(server(command=str(broken))):
                     pass
 
 

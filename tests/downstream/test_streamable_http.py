@@ -177,15 +177,20 @@ async def test_what_a_stream_brings_before_the_answer_belongs_to_its_request() -
     ]
 
 
-async def test_streams_that_end_after_the_answer_leave_their_connection_usable() -> None:
+async def test_a_stream_that_ends_soon_after_its_answer_leaves_its_connection_usable() -> None:
+    received = asyncio.Event()
+
     async def handle(request: Request, reply: Reply) -> None:
         await reply.start_events()
         await reply.event(answer(request))
+        await received.wait()
+        received.clear()
         await reply.end()
 
     async with connected(handle) as (server, channel):
         for _ in range(20):
             await channel.request("call", None)
+            received.set()
 
     assert server.connections < 5
 
@@ -382,6 +387,26 @@ async def test_nobody_at_the_other_end_ends_the_connection_before_anything_is_se
         assert not error.sent
         assert channel.closed.is_set()
     assert str(error).startswith("nothing answers at http://127.0.0.1")
+
+
+async def test_a_request_that_was_still_connecting_is_known_not_to_have_run() -> None:
+    arrived = asyncio.Event()
+
+    async def shake_no_hands(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(shake_no_hands, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        async with opened(f"https://127.0.0.1:{port}") as channel, asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(lost(channel))
+            await arrived.wait()
+
+            channel.lose("enough")
+
+    assert str(waiting.result()) == "enough"
+    assert not waiting.result().sent
 
 
 async def test_losing_the_connection_wakes_a_request_that_waits_for_its_response() -> None:

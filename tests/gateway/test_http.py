@@ -8,20 +8,26 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import httpx2
 import pytest
-from fastmcp import Client
+from fastmcp import Client, FastMCP
 from fastmcp.client.transports import SSETransport, StreamableHttpTransport
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from tests.servers.face_server import RawClient, build_face, events, raw_client, serving
+from starlette.types import ASGIApp, Receive, Scope, Send
+from tests.servers.face_server import Face, RawClient, build_face, events, raw_client, serving
 
 from trunkline.errors import ConfigError, PortInUse
-from trunkline.gateway.http import base_url, build_app, serve_http
+from trunkline.gateway.http import base_url, build_app, listen, serve_http
 from trunkline.settings import HttpSettings
 
 pytestmark = pytest.mark.anyio
@@ -61,12 +67,12 @@ async def test_the_callers_routes_are_served_beside_it() -> None:
 
 @asynccontextmanager
 async def sse_stream(
-    url: str,
+    url: str, headers: dict[str, str] | None = None
 ) -> AsyncGenerator[tuple[httpx2.AsyncClient, str, AsyncIterator[str]]]:
     """A raw HTTP+SSE session: the client, the path to post to, and the lines that follow."""
     async with (
         httpx2.AsyncClient(base_url=url, trust_env=False) as http,
-        http.stream("GET", "/sse") as stream,
+        http.stream("GET", "/sse", headers=headers) as stream,
     ):
         lines = aiter(stream.aiter_lines())
         assert await anext(lines) == "event: endpoint"
@@ -113,6 +119,49 @@ async def test_sse_pings_while_nothing_happens_and_has_a_limit() -> None:
         assert "in use" in refused.json()["error"]["message"]
 
 
+class User:
+    """Who the header says it is, as an authenticating proxy's middleware would put it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (name := Headers(scope=scope).get("x-user")):
+            token = AccessToken(token=name, client_id=name, scopes=[])
+            scope["user"] = AuthenticatedUser(token)
+        await self.app(scope, receive, send)
+
+
+async def test_a_session_exists_only_for_whoever_opened_it() -> None:
+    async with (
+        serving(build_face(), middleware=[Middleware(User)]) as url,
+        raw_client(url) as anybody,
+    ):
+        del anybody.headers["Mcp-Session-Id"]
+        anybody.headers["X-User"] = "ann"
+        await anybody.initialize()
+        anns = await anybody.call("echo", value="a")
+        anybody.headers["X-User"] = "bob"
+        bobs = await anybody.call("echo", value="a")
+        del anybody.headers["X-User"]
+        nobodys = await anybody.call("echo", value="a")
+
+        assert [r.status_code for r in (anns, bobs, nobodys)] == [200, 404, 404]
+
+
+async def test_an_sse_session_exists_only_for_whoever_opened_it() -> None:
+    async with (
+        serving(build_face(), middleware=[Middleware(User)]) as url,
+        sse_stream(url, {"X-User": "ann"}) as (http, path, _),
+    ):
+        ping = b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
+        anns = await http.post(path, content=ping, headers={"X-User": "ann"})
+        bobs = await http.post(path, content=ping, headers={"X-User": "bob"})
+        nobodys = await http.post(path, content=ping)
+
+        assert [r.status_code for r in (anns, bobs, nobodys)] == [202, 404, 404]
+
+
 # -- opening --------------------------------------------------------------------------------------
 
 
@@ -132,6 +181,75 @@ async def test_a_taken_port_is_said_before_anything_starts() -> None:
 
         with pytest.raises(PortInUse, match="taken by another program"):
             await serve_http(app, settings, on_listening=announce)
+
+
+async def test_a_port_is_taken_from_the_moment_a_server_starts() -> None:
+    starting, started = anyio.Event(), anyio.Event()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        starting.set()
+        await started.wait()
+        yield
+
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        settings = HttpSettings(port=found.getsockname()[1], stop_grace=0.1)
+    first = build_app(build_face().server, settings, lifespan=lifespan)
+    second = build_app(build_face().server, settings)
+    listening, stop = anyio.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        await serve_http(first, settings, on_listening=lambda _: listening.set(), stop=stop)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            await starting.wait()
+            with pytest.raises(PortInUse):
+                await serve_http(second, settings, on_listening=announce)
+            started.set()
+            await listening.wait()
+            stop.set()
+
+
+async def test_the_lifespan_is_entered_once_around_the_servers_own() -> None:
+    order: list[str] = []
+
+    @asynccontextmanager
+    async def outer(_: object) -> AsyncGenerator[None]:
+        order.append("open app")
+        yield
+        order.append("close app")
+
+    @asynccontextmanager
+    async def inner(_: object) -> AsyncGenerator[dict[str, Any]]:
+        order.append("open server")
+        yield {}
+        order.append("close server")
+
+    face = Face(FastMCP("face", lifespan=inner))
+    async with (
+        serving(face, lifespan=outer) as url,
+        raw_client(url),
+        Client(SSETransport(url + "/sse")),
+    ):
+        assert order == ["open app", "open server"]
+
+    assert order == ["open app", "open server", "close server", "close app"]
+
+
+async def test_a_port_can_be_taken_before_there_is_an_application() -> None:
+    settings = HttpSettings(port=0, stop_grace=0.1)
+    listeners = listen(settings.host, settings.port)
+    urls: list[str] = []
+    stop = asyncio.Event()
+    stop.set()
+
+    app = build_app(build_face().server, settings)
+    await serve_http(app, settings, on_listening=urls.append, stop=stop, listeners=listeners)
+
+    assert urls[0].startswith("http://127.0.0.1:")
+    assert listeners[0].fileno() == -1
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.1"])
@@ -230,6 +348,8 @@ async def test_an_sse_session_is_closed_when_it_has_its_answer() -> None:
             await http.post(path, content=client.tool("hold"))
             await face.holding.wait()
             stop.set()
+            with pytest.raises(httpx2.ConnectError):
+                await knock(url)
             face.release.set()
             rest = [line async for line in lines]
 

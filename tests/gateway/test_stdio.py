@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
@@ -24,7 +25,7 @@ from fastmcp.client.transports import StdioTransport
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parent.parent.parent
-COMMAND = [sys.executable, str(ROOT / "tests/servers/face_server.py"), "stdio"]
+COMMAND = [sys.executable, str(ROOT / "tests/servers/face_server.py")]
 ENV = {"PYTHONPATH": f"{ROOT / 'server'}:{ROOT}"}
 MEGABYTE = 1024 * 1024
 
@@ -85,10 +86,10 @@ class Peer:
 
 
 @asynccontextmanager
-async def started(**streams: Any) -> AsyncGenerator[Peer]:
+async def started(face: str = "stdio", **streams: Any) -> AsyncGenerator[Peer]:
     options: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE} | streams
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, cwd=ROOT, env=ENV, limit=64 * MEGABYTE, **options
+        *COMMAND, face, cwd=ROOT, env=ENV, limit=64 * MEGABYTE, **options
     )
     try:
         yield Peer(process)
@@ -110,7 +111,9 @@ async def connected() -> AsyncGenerator[Peer]:
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_clients_of_both_eras_are_served(mode: str) -> None:
-    transport = StdioTransport(COMMAND[0], COMMAND[1:], env=ENV, cwd=str(ROOT), keep_alive=False)
+    transport = StdioTransport(
+        COMMAND[0], [COMMAND[1], "stdio"], env=ENV, cwd=str(ROOT), keep_alive=False
+    )
     async with Client(transport, mode=mode) as client:  # pyright: ignore[reportArgumentType]
         assert (await client.call_tool("talk", {"text": "hello"})).data == "hello"
 
@@ -121,6 +124,14 @@ async def test_what_is_printed_goes_to_stderr() -> None:
 
         assert text(await peer.hear()) == "printed"
         assert await peer.hear_stderr() == b"boo\n"
+        assert await peer.hear_stderr() == b"boo again\n"
+
+
+async def test_what_is_printed_while_starting_goes_to_stderr_too() -> None:
+    async with started("stdio-late") as peer:
+        await peer.initialize()
+
+        assert await peer.hear_stderr() == b"starting\n"
 
 
 async def test_twenty_megabytes_pass_in_both_directions() -> None:
@@ -143,21 +154,29 @@ async def test_many_messages_at_once_are_all_answered() -> None:
     assert sorted(answer["id"] for answer in answers) == list(range(200))
 
 
-async def test_a_cancelled_call_does_not_cut_a_line() -> None:
-    async with connected() as peer:
-        await peer.say(tool(1, "large", size=5 * MEGABYTE))
-        # Once the pipe is full, the answer is half way out.
-        assert peer.process.stdout is not None
-        await peer.say(
-            b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}\n'
-        )
-        await peer.say(tool(2, "echo", value="next"))
+async def test_a_call_cancelled_while_it_talks_does_not_cut_its_line() -> None:
+    read, write = os.pipe()
+    flood = {"name": "flood", "arguments": {"size": MEGABYTE}, "_meta": {"progressToken": "p"}}
+    with os.fdopen(read, "rb") as lines:
+        async with started(stdout=write) as peer:
+            os.close(write)
+            await peer.say(request(0, "initialize", HELLO) + request(1, "tools/call", flood))
+            assert await peer.hear_stderr() == b"flooding\n"
+            await peer.say(
+                b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}\n'
+            )
+            # Once the next call is running, the cancellation has been seen.
+            await peer.say(tool(2, "hold"))
+            assert await peer.hear_stderr() == b"holding\n"
+            await peer.say(tool(3, "echo", value="next"))
 
-        answers = [await peer.hear()]
-        if answers[0]["id"] == 1:
-            answers.append(await peer.hear())
+            heard = [json.loads(await anyio.to_thread.run_sync(lines.readline)) for _ in range(3)]
 
-    assert text(answers[-1]) == "next"
+    assert [message.get("method", message.get("id")) for message in heard] == [
+        0,
+        "notifications/progress",
+        3,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -308,7 +327,7 @@ async def test_a_terminal_is_served_and_left_as_it_was() -> None:
 
 def test_without_stdin_there_is_a_sentence() -> None:
     ended = subprocess.run(
-        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *COMMAND],
+        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "stdio"],
         cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
 

@@ -12,6 +12,8 @@ import pytest
 import structlog
 from tests.plugin.conftest import CLOCK, Open, eventually
 
+from trunkline.plugin.host import PluginHost
+
 pytestmark = pytest.mark.anyio
 
 Write = Callable[[str, str], Path]
@@ -107,7 +109,7 @@ async def test_a_function_registers_on_the_plugin_of_the_files_own_name(
 async def test_a_function_imported_from_a_library_is_not_called(
     write: Write, open_host: Open
 ) -> None:
-    write("clock.py", f"{CLOCK}\n    from atexit import register\n")
+    write("clock.py", f"{CLOCK}\n    from copyreg import constructor as register\n")
 
     async with open_host() as watched:
         assert [plugin.name for plugin in watched.host.plugins] == ["clock"]
@@ -115,6 +117,8 @@ async def test_a_function_imported_from_a_library_is_not_called(
 
 BROKEN = {
     "syntax": ("def x(:", "plugin_import_failed", ["line 1", "syntax.py"]),
+    "a.b": ("", "plugin_import_failed", ["its name has a dot in it"]),
+    "nulls": ("x = 1\0", "plugin_import_failed", ["null bytes"]),
     "missing": ("import no_such_thing.part", "plugin_import_failed", ["pip install no_such_thing"]),
     "beside": ("from . import _gone", "plugin_import_failed", ["cannot import name '_gone'"]),
     "within": ("from ._gone import x", "plugin_import_failed", ["no module '_gone' beside it"]),
@@ -162,6 +166,11 @@ BROKEN = {
         """,
         "plugin_registration_failed",
         ["Registration failed for odd: OSError: odd"],
+    ),
+    "oddity": (
+        "class Oddity(BaseException): pass\nasync def register(mcp): raise Oddity('odd')",
+        "plugin_registration_failed",
+        ["Registration failed for oddity: Oddity: odd"],
     ),
     "twice": (
         "def register(mcp):\n    for n in 1, 2: mcp.tool(lambda: n, name='same')",
@@ -241,7 +250,7 @@ async def test_a_plugin_that_hangs_delays_nobody_and_is_reported(
     write("clock.py", CLOCK)
     write("a_slow.py", text)
 
-    async with open_host(register_timeout=2.0, settled=False) as watched:
+    async with open_host(register_timeout=3.0, settled=False) as watched:
         await watched.until(lambda: watched.plugin("clock"))
         already = watched.failure("a_slow")
         await watched.until(lambda: watched.failure("a_slow"))
@@ -317,8 +326,10 @@ async def test_an_added_a_changed_and_a_removed_file_are_picked_up(
 
 
 async def test_an_edit_of_equal_length_within_a_second_is_seen(
-    write: Write, open_host: Open
+    write: Write, open_host: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Where Python keeps bytecode, it takes such an edit for none.
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     write("clock.py", CLOCK)
 
     async with open_host() as watched:
@@ -406,22 +417,31 @@ async def test_an_import_that_hangs_is_given_up_when_its_file_is_repaired(
 
 
 async def test_a_folder_that_does_not_exist_is_reported_and_picked_up_later(
-    tmp_path: Path, open_host: Open
+    folder: Path, tmp_path: Path, open_host: Open
 ) -> None:
-    folder = tmp_path / "later"
+    later = tmp_path / "later"
 
-    async with open_host(folder) as watched:
+    async with open_host(folder, later) as watched:
         missing = watched.failure("later")
         draft = tmp_path / "draft"
         draft.mkdir()
         (draft / "clock.py").write_text(CLOCK.replace("\n    ", "\n"))
-        draft.rename(folder)
+        draft.rename(later)
         await watched.until(lambda: watched.plugin("clock"))
         left = watched.host.failures
 
     assert missing is not None
     assert missing.code == "plugin_folder_missing"
     assert left == []
+
+
+async def test_a_folder_that_need_not_exist_is_no_failure(tmp_path: Path) -> None:
+    host = PluginHost([tmp_path / "none"], register_timeout=5, missing_ok=True)
+
+    async with host.open(), asyncio.timeout(10):
+        await host.settled.wait()
+
+    assert (host.plugins, host.failures) == ([], [])
 
 
 async def test_hooks_run_around_the_service_of_each_version(

@@ -281,6 +281,15 @@ async def return_half_a_character() -> str:
     return "\ud800"
 
 
+class Oddity(BaseException):
+    """No `Exception`: most of what catches errors lets it through."""
+
+
+@plugin.tool
+async def raise_an_oddity() -> str:
+    raise Oddity
+
+
 @plugin.resource("kitchen://exit")
 def leave_from_a_resource() -> str:
     sys.exit(1)
@@ -295,6 +304,7 @@ def leave_from_a_prompt() -> str:
     ("method", "params"),
     [
         ("tools/call", {"name": "cancel_itself", "arguments": {}}),
+        ("tools/call", {"name": "raise_an_oddity", "arguments": {}}),
         ("tools/call", {"name": "return_half_a_character", "arguments": {}}),
         ("resources/read", {"uri": "kitchen://exit"}),
         ("prompts/get", {"name": "leave_from_a_prompt"}),

@@ -10,8 +10,9 @@ which prints its URL as its first line) it serves until its client or a signal e
 
 import asyncio
 import json
+import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,10 +22,11 @@ import httpx2
 from fastmcp import Context, FastMCP
 from mcp.shared.message import ServerMessageMetadata
 from mcp_types import ListRootsRequest, ListRootsResult
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from trunkline.gateway.http import AppLifespan, build_app, serve_http
-from trunkline.gateway.stdio import serve_stdio
+from trunkline.gateway.stdio import serve_stdio, standard_streams
 from trunkline.settings import HttpSettings
 
 BOTH = "application/json, text/event-stream"
@@ -76,12 +78,19 @@ def build_face() -> Face:
         return "released"
 
     @face.server.tool
+    async def flood(size: int, ctx: Context) -> str:
+        print("flooding", file=sys.stderr, flush=True)
+        await ctx.report_progress(1, 2, "x" * size)
+        return "flooded"
+
+    @face.server.tool
     async def large(size: int) -> str:
         return "x" * size
 
     @face.server.tool
     async def shout(text: str) -> str:
         print(text)
+        os.write(1, f"{text} again\n".encode())
         return "printed"
 
     @face.server.tool
@@ -89,7 +98,7 @@ def build_face() -> Face:
         return "\ud800"
 
     # The tools are found by their names; the functions are not used again.
-    del echo, talk, ask, hold, large, shout, surrogate
+    del echo, talk, ask, hold, flood, large, shout, surrogate
     return face
 
 
@@ -99,13 +108,21 @@ async def serving(
     *,
     settings: HttpSettings | None = None,
     routes: list[BaseRoute] | None = None,
+    middleware: Sequence[Middleware] = (),
     lifespan: AppLifespan | None = None,
     quiet: float = 15.0,
     stop: asyncio.Event | None = None,
 ) -> AsyncGenerator[str]:
     """The server on a port of its own; yields the base URL."""
     settings = settings or HttpSettings(port=0, stop_grace=0.1)
-    app = build_app(face.server, settings, routes=routes or (), lifespan=lifespan, quiet=quiet)
+    app = build_app(
+        face.server,
+        settings,
+        routes=routes or (),
+        middleware=middleware,
+        lifespan=lifespan,
+        quiet=quiet,
+    )
     stop = stop or asyncio.Event()
     listening, url = anyio.Event(), ""
 
@@ -201,6 +218,10 @@ def main(face: str) -> None:
 
     if face == "stdio":
         anyio.run(serve_stdio, server)
+    elif face == "stdio-late":
+        with standard_streams() as streams:
+            print("starting")
+            anyio.run(serve_stdio, server, streams)
     else:
         anyio.run(serve, backend_options={"use_uvloop": True})
 

@@ -6,21 +6,19 @@ sees the old one or the new one and never half of each.
 """
 
 from collections.abc import Callable
-from typing import Final
 
 import structlog
 
-from trunkline.catalog.snapshot import Entry, Offer, Snapshot
+from trunkline.catalog.offer import Entry, Offer
+from trunkline.catalog.snapshot import Snapshot
 from trunkline.errors import DownstreamUnavailable
-from trunkline.models import KINDS, Kind, Listing
+from trunkline.models import KINDS, Kind
 from trunkline.providers.provider import Provider
 
 log = structlog.get_logger(__name__)
 
 Listener = Callable[[Snapshot, Snapshot, frozenset[Kind]], None]
 """Hears of the old snapshot, the new one, and the kinds whose lists differ."""
-
-NOTHING: Final = Listing()
 
 
 class Catalog:
@@ -36,19 +34,18 @@ class Catalog:
         """Take what a provider lists now. Does nothing if that changes nothing."""
         self._providers[provider.name] = provider
         before = self._offers.get(provider.name)
-        offer = Offer.of(
-            provider.name,
-            provider.prefix,
-            provider.position,
-            provider.org,
-            provider.rules,
-            provider.listing or NOTHING,
-        )
-        if offer != before:
-            self._offers[provider.name] = offer
-            self._swap()
-            for note in offer.notes if before is None or offer.notes != before.notes else ():
-                log.warning("catalog.noted", server=provider.name, note=note)
+        offer = Offer.of(provider, before)
+        if offer == before:
+            return
+        self._offers[provider.name] = offer
+        if offer.notes and (before is None or offer.notes != before.notes):
+            log.warning(
+                "catalog.noted",
+                server=provider.name,
+                notes=len(offer.notes),
+                first=offer.notes[0],
+            )
+        self._swap()
 
     def remove(self, name: str) -> None:
         """Forget a provider and everything it lists."""
@@ -65,11 +62,14 @@ class Catalog:
 
     def _swap(self) -> None:
         old = self.snapshot
-        new = self.snapshot = Snapshot.build(old.version + 1, self._offers.values())
-        changed: frozenset[Kind] = frozenset(kind for kind in KINDS if _differ(old, new, kind))
+        new = self.snapshot = Snapshot.of(old.version + 1, self._offers.values())
+        changed: frozenset[Kind] = frozenset(
+            kind for kind in KINDS if _lists(old, kind) != _lists(new, kind)
+        )
         for listener in self.listeners if changed else ():
             listener(old, new, changed)
 
 
-def _differ(old: Snapshot, new: Snapshot, kind: Kind) -> bool:
-    return list(old.entries[kind].values()) != list(new.entries[kind].values())
+def _lists(snapshot: Snapshot, kind: Kind) -> list[tuple[Entry, ...]]:
+    """Everything of one kind in its order: the names it gets follow from that alone."""
+    return [offer.entries[kind] for offer in snapshot.offers if offer.entries[kind]]

@@ -45,21 +45,31 @@ class LastKnown:
 
     def save(self, name: str, fingerprint: str, listing: Listing) -> None:
         """Keep a listing. A disk that cannot be written is logged; nothing depends on it."""
-        content: Json = {
-            "format": FORMAT,
-            "server": name,
-            "fingerprint": fingerprint,
-            "listing": _listing.dump_python(listing, mode="json"),
-        }
         try:
+            content: Json = {
+                "format": FORMAT,
+                "server": name,
+                "fingerprint": fingerprint,
+                "listing": _listing.dump_python(listing, mode="json"),
+            }
+            text = _file.dump_json(content)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".new")
-            with os.fdopen(handle, "wb") as file:
-                file.write(_file.dump_json(content))
-            Path(temporary).replace(self._path(name))
+            _replace(self._path(name), text)
         except (OSError, ValueError) as error:
             log.warning("last_known.not_saved", server=name, error=str(error))
 
     def _path(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
         return self._folder / f"{digest[:32]}.json"
+
+
+def _replace(path: Path, text: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".new")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

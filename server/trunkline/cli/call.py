@@ -35,7 +35,11 @@ def call(
     *pairs: Annotated[str, Parameter(name="KEY=VALUE", help="Its arguments.")],
     arguments: Annotated[
         str | None,
-        Parameter(name="--arguments", help="Its arguments as a JSON object; - reads stdin."),
+        Parameter(
+            name="--arguments",
+            allow_leading_hyphen=True,
+            help="Its arguments as a JSON object; - reads stdin.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,

@@ -1,7 +1,7 @@
 """
 The command line's entrance: which commands there are, and the border where errors become sentences.
 
-A command is imported when it is called, so that `serve` pays for nothing but itself.
+A command is imported when it is called, so that it pays for nothing but itself.
 
     0    done
     1    a call failed, or `check` found something degraded
@@ -9,8 +9,8 @@ A command is imported when it is called, so that `serve` pays for nothing but it
     130  interrupted
 """
 
+import gc
 import sys
-from collections.abc import Sequence
 from typing import Final
 
 from cyclopts import App, CycloptsError
@@ -37,38 +37,48 @@ COMMANDS: Final = {
     "serve": ("trunkline.cli.serve:serve", "Serve everything to MCP clients."),
     "check": ("trunkline.cli.check:check", "Show how every server and plugin is doing."),
     "list": ("trunkline.cli.listing:list_items", "List tools, prompts, resources or templates."),
-    "call": ("trunkline.cli.call:call", "Call a tool."),
+    "call": ("trunkline.cli.call:call", "Call a tool and print what it answers."),
     "import": ("trunkline.cli.clients:import_", "Take over the servers other MCP clients know."),
     "install": ("trunkline.cli.clients:install", "Enter Trunkline in an MCP client."),
     "uninstall": ("trunkline.cli.clients:uninstall", "Take Trunkline out of an MCP client."),
 }
-"""Name -> where the command is, and what `trunkline --help` says of it."""
+"""Name -> where the function is, which is imported when it is called, and its line in the list."""
+
+HELP: Final = (["--help"], ["-h"], [])
+"""Command lines that ask for the list of commands."""
 
 
-def commands() -> App:
-    """The command line as an application that has not read any arguments."""
+def commands(*, listed: bool = False) -> App:
+    """
+    The command line as an application that has not read any arguments.
+
+    *listed* says that the list of commands is what is asked for: their lines in it would take the
+    place of their own help.
+    """
     app = App(
         name="trunkline",
         help="Many MCP servers and plugins in, one MCP server out.",
         version=f"trunkline {__version__}",
-        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
     )
-    for rank, (name, (path, summary)) in enumerate(COMMANDS.items()):
-        app.command(path, name=name, help=summary, sort_key=rank)
+    for rank, (name, (function, line)) in enumerate(COMMANDS.items()):
+        app.command(function, name=name, help=line if listed else None, sort_key=rank)
     return app
 
 
 def main() -> None:
     """Run the command line and end the process with the command's exit code."""
+    # What is imported stays, so looking for garbage in it only costs time: a tenth of the start.
+    gc.disable()
     tolerate_any_character()
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Run one command and return its exit code. Errors made to be read are said on stderr."""
     try:
-        code = commands()(
-            list(arguments), print_error=False, exit_on_error=False, result_action="return_value"
+        code = commands(listed=arguments in HELP)(
+            arguments, print_error=False, exit_on_error=False, result_action="return_value"
         )
     except KeyboardInterrupt:
         return INTERRUPTED

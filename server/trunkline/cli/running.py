@@ -6,6 +6,7 @@ A server's log is its only voice once it has started; on a terminal it speaks of
 """
 
 import asyncio
+import gc
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run *work* to its end on the fastest event loop there is. Ctrl-C cancels it."""
+    gc.freeze()  # everything imported by now is here to stay
+    gc.enable()
     if sys.platform == "win32":
         return asyncio.run(work)
     import uvloop

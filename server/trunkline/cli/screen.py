@@ -19,6 +19,9 @@ CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 
 GAP: Final = "  "
 
+TONES: Final = {"CONNECTED": "green", "CONNECTING": "cyan", "DEGRADED": "yellow", "ERROR": "red"}
+"""Words of a table that have a colour."""
+
 
 def put(text: str) -> None:
     """Write one piece of a result to stdout."""
@@ -86,7 +89,7 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(CONTROLS.sub("", cell)) for cell in row))
+        table.add_row(*(Text(CONTROLS.sub("", cell), TONES.get(cell, "")) for cell in row))
     Console(highlight=False).print(table)
 
 

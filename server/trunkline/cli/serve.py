@@ -22,7 +22,7 @@ from trunkline.cli.options import (
 from trunkline.cli.running import log_steadily, run_async
 from trunkline.cli.screen import count, say
 from trunkline.cli.start import describe_problem, tell_start
-from trunkline.gateway.http import build_app, serve_http
+from trunkline.gateway.http import build_app, listen, serve_http
 from trunkline.gateway.stdio import serve_stdio
 from trunkline.models import State
 from trunkline.settings import Settings
@@ -70,6 +70,8 @@ async def _serve_stdio(settings: Settings) -> None:
 
 
 async def _serve_http(settings: Settings) -> None:
+    # The port first: without it, nothing else need start.
+    listeners = listen(settings.http.host, settings.http.port)
     async with open_app(settings, single_client=False) as app, asyncio.TaskGroup() as tasks:
         telling: list[asyncio.Task[None]] = []
 
@@ -77,7 +79,10 @@ async def _serve_http(settings: Settings) -> None:
             telling.append(tasks.create_task(_tell(app, url)))
 
         await serve_http(
-            build_app(app.server, settings.http), settings.http, on_listening=on_listening
+            build_app(app.server, settings.http),
+            settings.http,
+            on_listening=on_listening,
+            listeners=listeners,
         )
         for task in telling:
             task.cancel()

@@ -42,11 +42,13 @@ async def tell_start(app: App, *, limit: float) -> None:
         try:
             while not settled.done():
                 await asyncio.wait([settled], timeout=LOOK)
-                reports = app.reports()
+                # What mcp.json says wrongly has no kind and never starts: that is told elsewhere.
+                reports = [report for report in app.reports() if report.kind]
+                width = max((len(report.name) for report in reports), default=0)
                 for report in reports:
                     if report.name not in told and (settled.done() or _is_through(report)):
                         told.add(report.name)
-                        say(f"  {describe(report)}")
+                        say(f"  {describe(report, width)}")
                 line.show(_waiting_for(reports))
         finally:
             settled.cancel()
@@ -65,8 +67,8 @@ async def wait_for_start(app: App, *, limit: float) -> bool:
             settled.cancel()
 
 
-def describe(report: ServerReport) -> str:
-    """One server or plugin in one line."""
+def describe(report: ServerReport, width: int = 0) -> str:
+    """One server or plugin in one line, its name filled up to *width* characters."""
     offers = (
         count(report.tools, "tool"),
         count(report.prompts, "prompt"),
@@ -77,7 +79,7 @@ def describe(report: ServerReport) -> str:
         parts = [report.last_error or report.reason]
         if report.next_try is not None:
             parts.append(f"Next try {until(report.next_try)}.")
-    return f"{report.name:<16} {report.state.lower():<13} {' '.join(parts)}".rstrip()
+    return f"{report.name:<{width}}  {report.state.lower():<12}  {' '.join(parts)}".rstrip()
 
 
 def until(moment: datetime) -> str:
@@ -90,8 +92,10 @@ def until(moment: datetime) -> str:
 
 def describe_problem(path: object, problem: ConfigProblem) -> str:
     """A problem of mcp.json with the place where an editor finds it."""
-    place = ":".join(str(part) for part in (path, problem.line, problem.column) if part is not None)
-    return f"{place}: {problem.message} [{problem.code}]"
+    sentence = f"{problem.message} [{problem.code}]"
+    return (
+        sentence if problem.line is None else f"{path}:{problem.line}:{problem.column}: {sentence}"
+    )
 
 
 @contextmanager

@@ -93,6 +93,10 @@ class Exchange:
 
         self.dropped = 0
 
+    def mark_sent(self) -> None:
+        """From now on the request may have reached the server."""
+        self.sent = True
+
     def put(self, item: Inbound) -> None:
         """Queue something that arrived; a flood of notifications is cut, a question never is."""
         if item.id is None and self.inbox.qsize() >= INBOX_LIMIT:

@@ -16,7 +16,7 @@ import re
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, cast
 
 from trunkline.downstream.command import Command
@@ -32,8 +32,13 @@ POLL: Final = 0.02
 """Seconds between two looks at a process group: nothing reports that it is empty."""
 
 TAIL: Final = 20
+"""Lines of stderr that are kept to explain an early death."""
+
 LINE_LIMIT: Final = 2_000
-"""Characters of one stderr line that are kept."""
+"""Bytes of one stderr line that are kept."""
+
+LINES_PER_SECOND: Final = 200
+"""How much of a flood on stderr is passed on; the rest is counted."""
 
 TELLING: Final = re.compile(r"(error|exception|panic|fatal)\b|cannot|not found", re.IGNORECASE)
 """What the line of a stack trace has that says what went wrong."""
@@ -77,7 +82,8 @@ class Child(asyncio.SubprocessProtocol):
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._stderr = LineSplitter()
-        self._tail: deque[str] = deque(maxlen=TAIL)
+        self._tail: deque[bytes] = deque(maxlen=TAIL)
+        self._logged, self._left_out, self._second = 0, 0, 0
         self._open_pipes = {1, 2}
         self._exited = asyncio.Event()
         self._silent = asyncio.Event()
@@ -248,19 +254,31 @@ class Child(asyncio.SubprocessProtocol):
         self._writable.set()
 
     def _log(self, raw: bytes) -> None:
-        line = raw[: 4 * LINE_LIMIT].decode("utf-8", "replace").rstrip()
+        line = raw[:LINE_LIMIT].rstrip()
         if not line:
             return
-        if len(line) > LINE_LIMIT:
-            line = f"{line[:LINE_LIMIT]}…"
         self._tail.append(line)
-        self._on_log(line)
+        second = int(asyncio.get_running_loop().time())
+        if second != self._second:
+            if self._left_out:
+                self._on_log(f"{self._left_out} more lines on stderr were left out.")
+            self._logged, self._left_out, self._second = 0, 0, second
+        if self._logged < LINES_PER_SECOND:
+            self._logged += 1
+            self._on_log(_text(line) + ("…" if len(raw) > LINE_LIMIT else ""))
+        else:
+            self._left_out += 1
 
 
-def telling_line(lines: deque[str]) -> str:
+def telling_line(raw: Iterable[bytes]) -> str:
     """The line of stderr that most likely says what went wrong; "" if there is none."""
+    lines = [_text(line).strip() for line in raw]
     telling = [line for line in lines if TELLING.search(line)]
-    return (telling or list(lines) or [""])[-1].strip()
+    return (telling or lines or [""])[-1]
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace")
 
 
 def _signal_name(number: int) -> str:

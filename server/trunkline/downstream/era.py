@@ -34,6 +34,10 @@ PROBE_PATIENCE: Final = 5.0
 """Seconds a server may leave `server/discover` unanswered before it counts as handshake-only."""
 
 
+class NoCommonEra(DownstreamUnavailable):
+    """The server refused both openings, or had been put off the second one by the first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greeting:
     """What a server said of itself."""
@@ -71,9 +75,7 @@ async def greet(channel: Channel, identity: Identity, first: Era) -> Greeting:
         if greeting is None:
             greeting = await _discover(channel, identity, patience=None)
     if greeting is None:
-        raise DownstreamUnavailable(
-            channel.server, "it speaks no protocol version that Trunkline knows."
-        )
+        raise NoCommonEra(channel.server, "it speaks no protocol version that Trunkline knows.")
     return greeting
 
 

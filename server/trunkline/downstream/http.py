@@ -9,7 +9,7 @@ and nowhere else. Cookies are not kept, because one client serves every organisa
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from ipaddress import ip_address
 from types import TracebackType
@@ -17,6 +17,8 @@ from typing import Final, Self
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import BytesIOPayload
 from yarl import URL
 
 from trunkline import __version__
@@ -31,14 +33,12 @@ crosses such a close is lost and must not be repeated blindly: so we let go firs
 """
 
 CONNECT_TIMEOUT: Final = 15.0
-"""Seconds a TCP connection may take to be made."""
+"""Seconds a connection may take to be made, TLS and proxy included."""
 
 DELIVERY_TIMEOUT: Final = 30.0
 """Seconds a server may take to accept a message that has no answer."""
 
 MAX_REDIRECTS: Final = 3
-BIG_BODY: Final = 1024 * 1024
-"""Bytes from which aiohttp wants a file to send in pieces."""
 
 
 class Unreachable(ChannelLost):
@@ -46,6 +46,21 @@ class Unreachable(ChannelLost):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, sent=False)
+
+
+class Body(BytesIOPayload):
+    """A request body that tells when its first byte is about to leave, after the headers."""
+
+    def __init__(self, data: bytes, *, on_leaving: Callable[[], None] | None = None) -> None:
+        super().__init__(BytesIO(data))
+        self._on_leaving = on_leaving
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        if self._on_leaving is not None:
+            self._on_leaving()
+        await super().write_with_length(writer, content_length)
 
 
 class HttpClient:
@@ -81,7 +96,7 @@ class HttpClient:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT),
                 read_bufsize=256 * 1024,
             )
         return self._session
@@ -133,7 +148,7 @@ class Endpoint:
         return Endpoint(self._client, url, self.headers, self._proxy)
 
     async def send(
-        self, method: str, headers: Mapping[str, str], body: bytes | None = None
+        self, method: str, headers: Mapping[str, str], body: Body | None = None
     ) -> aiohttp.ClientResponse:
         """
         Send one request and return the response as soon as its headers are in.
@@ -147,7 +162,7 @@ class Endpoint:
                     method,
                     self.url,
                     headers=headers,
-                    data=BytesIO(body) if body is not None and len(body) >= BIG_BODY else body,
+                    data=body,
                     proxy=self._proxy,
                     allow_redirects=False,
                 )
@@ -158,13 +173,16 @@ class Endpoint:
                 aiohttp.ClientHttpProxyError,
             ) as error:
                 raise Unreachable(self._why_unreachable(error)) from error
+            except aiohttp.ClientResponseError as error:
+                flaw = error.message.partition("\n")[0].rstrip(".: ")
+                reason = f"{self.shown} does not speak HTTP as it should: {flaw}."
+                raise ChannelLost(reason, sent=True) from error
+            except ValueError as error:  # what aiohttp finds wrong with the request itself
+                reason = f"the request to {self.shown} could not be written."
+                raise ChannelLost(reason, sent=False) from error
             except (aiohttp.ClientError, OSError) as error:
-                reason = str(error) or type(error).__name__
-                raise ChannelLost(
-                    f"the connection to {self.shown} broke: {reason}.", sent=True
-                ) from error
-            except ValueError as error:
-                raise ChannelLost(f"the request cannot be written: {error}", sent=False) from error
+                reason = f"the connection to {self.shown} broke before the response came."
+                raise ChannelLost(reason, sent=True) from error
             if response.status not in (301, 302, 303, 307, 308):
                 return response
             response.close()

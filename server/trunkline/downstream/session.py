@@ -34,6 +34,7 @@ from trunkline.wire import (
     LOG_LEVELS,
     META_LOG_LEVEL,
     METHOD_NOT_FOUND,
+    MISSING_CLIENT_CAPABILITY,
     wants_level,
 )
 
@@ -62,7 +63,7 @@ LISTEN_PAUSE: Final = 1.0
 class _Call:
     """One client request in flight on this session."""
 
-    __slots__ = ("asks", "caller", "clock", "timeout", "token")
+    __slots__ = ("asks", "caller", "clock", "missing", "timeout", "token")
 
     def __init__(self, caller: Caller, token: Any, timeout: float) -> None:
         self.caller = caller
@@ -72,6 +73,8 @@ class _Call:
         self.timeout = timeout
         self.clock: asyncio.Timeout | None = None
         self.asks: dict[int | str, CancelScope] = {}
+        self.missing: Json = {}
+        """Capabilities the server wanted to use and the client has not declared."""
 
     def touch(self) -> None:
         """The server gave a sign of life. The clock stands still while it waits for an answer."""
@@ -231,7 +234,12 @@ class Session:
                 )
         except TimeoutError:
             raise DownstreamTimeout(self.config.name, timeout) from None
+        except RpcError as error:
+            if call.missing and caller.client.era is Era.MODERN:
+                raise _missing_capability(call.missing) from error
+            raise
         finally:
+            call.clock = None
             del self._calls[call]
             self.last_used = asyncio.get_running_loop().time()
             for scope in call.asks.values():
@@ -377,6 +385,8 @@ class Session:
             self._answer(inbound, {})
         elif needed is None or needed not in client.capabilities:
             what = needed or inbound.method
+            if needed is not None:
+                call.missing[needed] = {}
             name = client.info.get("name", "the client")
             self._answer(inbound, RpcError(METHOD_NOT_FOUND, f"{name} does not support {what}."))
         else:
@@ -478,6 +488,16 @@ class Session:
     def forget(self, client_id: str) -> None:
         """A client has left."""
         self._levels.pop(client_id, None)
+
+
+def _missing_capability(missing: Json) -> RpcError:
+    """What a modern client hears when a server needed what it cannot do (2026-07-28, -32021)."""
+    names = " and ".join(sorted(missing))
+    return RpcError(
+        MISSING_CLIENT_CAPABILITY,
+        f"This request needs a client that declares {names}.",
+        {"requiredCapabilities": missing},
+    )
 
 
 def _wants(caller: Caller, level: Any) -> bool:

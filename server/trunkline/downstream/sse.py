@@ -17,7 +17,7 @@ from yarl import URL
 
 from trunkline.downstream.channel import Channel, ChannelLost, Exchange, SessionGone
 from trunkline.downstream.config import ServerConfig
-from trunkline.downstream.http import DELIVERY_TIMEOUT, Endpoint, HttpClient, Unreachable
+from trunkline.downstream.http import DELIVERY_TIMEOUT, Body, Endpoint, HttpClient, Unreachable
 from trunkline.downstream.responses import (
     EVENTS_TYPE,
     JSON_TYPE,
@@ -32,7 +32,7 @@ from trunkline.downstream.sse_events import Event, EventParser
 from trunkline.downstream.tasks import Spawn, open_tasks
 from trunkline.models import Json
 from trunkline.settings import DownstreamSettings
-from trunkline.wire import decode, encode
+from trunkline.wire import encode
 
 
 @asynccontextmanager
@@ -111,10 +111,7 @@ class SseChannel(Channel):
         if event.type == "endpoint":
             self._take_endpoint(event.data.decode("utf-8", "replace").strip())
         elif event.type == "message":
-            try:
-                message = decode(event.data)
-            except ValueError:
-                return
+            message = event.message()
             for item in message if isinstance(message, list) else [message]:
                 self.receive(item)
 
@@ -138,11 +135,10 @@ class SseChannel(Channel):
     ) -> None:
         if self.closed.is_set():
             raise ChannelLost(self.reason, sent=False)
-        body = encode(message)
+        body = Body(encode(message), on_leaving=None if exchange is None else exchange.mark_sent)
         if exchange is not None:
             # Some servers answer the POST only when the request is done. Waiting for that here
             # would keep this request from working off what arrives for it.
-            exchange.sent = True
             self._start_post(body, exchange)
             return
         try:
@@ -153,7 +149,7 @@ class SseChannel(Channel):
                 f"it took no message for {DELIVERY_TIMEOUT:g} seconds.", sent=True
             ) from None
 
-    def _start_post(self, body: bytes, exchange: Exchange) -> None:
+    def _start_post(self, body: Body, exchange: Exchange) -> None:
         task = self._spawn(self._post_request(body, exchange))
 
         def stop() -> None:
@@ -162,14 +158,14 @@ class SseChannel(Channel):
 
         exchange.stop_reading = stop
 
-    async def _post_request(self, body: bytes, exchange: Exchange) -> None:
+    async def _post_request(self, body: Body, exchange: Exchange) -> None:
         try:
             await self._post(body, exchange)
         except ChannelLost as error:
             if not exchange.settled:
                 self.fail(exchange, error)
 
-    async def _post(self, body: bytes, exchange: Exchange | None) -> None:
+    async def _post(self, body: Body, exchange: Exchange | None) -> None:
         endpoint = self._post_endpoint.result()
         headers = {**endpoint.headers, "content-type": JSON_TYPE}
         if self.protocol_version is not None:

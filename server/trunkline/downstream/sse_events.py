@@ -7,10 +7,19 @@ every byte is looked at once and joined once.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from trunkline.wire import decode
 
 EVENT_LIMIT: Final = 256 * 1024 * 1024
 """Bytes one event may have: far beyond any real result, and short of exhausting memory."""
+
+RESUME_PAUSE: Final = 1.0
+"""Seconds before a stream is continued, unless the server says otherwise."""
+
+SHORTEST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 60.0
+"""Seconds before a stream is continued, whatever the server says."""
 
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -21,6 +30,13 @@ class Event:
 
     type: str
     data: bytes
+
+    def message(self) -> Any:
+        """The JSON it carries. None, which no channel takes for a message, if it is no JSON."""
+        try:
+            return decode(self.data)
+        except ValueError:
+            return None
 
 
 class EventParser:
@@ -35,6 +51,12 @@ class EventParser:
 
         self._limit = limit
         self.restart()
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait before the stream is continued."""
+        wanted = RESUME_PAUSE if self.retry is None else self.retry
+        return min(max(wanted, SHORTEST_PAUSE), LONGEST_PAUSE)
 
     def restart(self) -> None:
         """A new stream begins. An unfinished event of the old one is forgotten."""

@@ -18,7 +18,7 @@ import aiohttp
 
 from trunkline.downstream.channel import Channel, ChannelLost, Exchange, SessionGone
 from trunkline.downstream.config import ServerConfig
-from trunkline.downstream.http import DELIVERY_TIMEOUT, Endpoint, HttpClient, Unreachable
+from trunkline.downstream.http import DELIVERY_TIMEOUT, Body, Endpoint, HttpClient, Unreachable
 from trunkline.downstream.responses import (
     EVENTS_TYPE,
     JSON_TYPE,
@@ -33,24 +33,17 @@ from trunkline.downstream.responses import (
     says_session_not_found,
     wrong_type,
 )
-from trunkline.downstream.sse_events import EventParser
+from trunkline.downstream.sse_events import LONGEST_PAUSE, EventParser
 from trunkline.downstream.tasks import Spawn, finish, open_tasks
 from trunkline.models import Era, Json
 from trunkline.settings import DownstreamSettings
-from trunkline.wire import decode, encode
+from trunkline.wire import encode
 
 GOODBYE_TIMEOUT: Final = 2.0
 """Seconds the server has to take note that the session is over."""
 
 RESUME_TRIES: Final = 5
 """How often in a row a stream is resumed without bringing anything."""
-
-RESUME_PAUSE: Final = 1.0
-"""Seconds before a stream is resumed, unless the server says otherwise."""
-
-SHORTEST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 60.0
-"""Seconds before a stream is resumed, whatever the server says."""
 
 
 @asynccontextmanager
@@ -124,7 +117,7 @@ class StreamableHttpChannel(Channel):
         try:
             async with clock:
                 self._clocks.add(clock)
-                response = await self._post(encode(message), exchange, headers)
+                response = await self._post(message, exchange, headers)
                 try:
                     await self._sort(response, exchange)
                 except BaseException:
@@ -139,10 +132,9 @@ class StreamableHttpChannel(Channel):
             self._clocks.discard(clock)
 
     async def _post(
-        self, body: bytes, exchange: Exchange | None, headers: Mapping[str, str]
+        self, message: Json, exchange: Exchange | None, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        if exchange is not None:
-            exchange.sent = True
+        body = Body(encode(message), on_leaving=None if exchange is None else exchange.mark_sent)
         try:
             response = await self._endpoint.send("POST", self._header_set(headers), body)
         except Unreachable as error:
@@ -262,7 +254,7 @@ class StreamableHttpChannel(Channel):
             if not resumable or barren > RESUME_TRIES:
                 self.fail(exchange, ChannelLost("its answer broke off.", sent=True))
                 return
-            await asyncio.sleep(_pause(parser))
+            await asyncio.sleep(parser.pause)
             response = await self._reopen(parser)
 
     async def _follow(
@@ -275,8 +267,8 @@ class StreamableHttpChannel(Channel):
             while chunk := await read_chunk(response):
                 heard = True
                 for event in parser.feed(chunk):
-                    if event.type == "message" and event.data:
-                        self._take(_message(event.data), exchange)
+                    if event.type == "message":
+                        self._take(event.message(), exchange)
                 if exchange is not None and exchange.settled:
                     await drain(response)
                     break
@@ -316,7 +308,7 @@ class StreamableHttpChannel(Channel):
                 if status < 500 and status != 429:
                     return  # 405, and whatever else a server without such a stream answers
             barren = 0 if heard else barren + 1
-            await asyncio.sleep(min(_pause(parser) * 2 ** min(barren, 10), LONGEST_PAUSE))
+            await asyncio.sleep(min(parser.pause * 2 ** min(barren, 10), LONGEST_PAUSE))
 
     async def _get(self, parser: EventParser) -> aiohttp.ClientResponse | None:
         """
@@ -342,16 +334,3 @@ class StreamableHttpChannel(Channel):
             await super()._abandon(exchange)
         elif exchange.stop_reading is not None:
             exchange.stop_reading()
-
-
-def _message(data: bytes) -> Any:
-    """The message in an event; None, which `receive` ignores, if it is no JSON."""
-    try:
-        return decode(data)
-    except ValueError:
-        return None
-
-
-def _pause(parser: EventParser) -> float:
-    pause = RESUME_PAUSE if parser.retry is None else parser.retry
-    return min(max(pause, SHORTEST_PAUSE), LONGEST_PAUSE)

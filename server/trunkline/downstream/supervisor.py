@@ -73,6 +73,9 @@ class Supervisor:
         self._failures = 0
         self._failed_at = float("-inf")
         self._failure: str | None = None
+        self.last_failure: BaseException | None = None
+        """Why the last session ended or never began."""
+
         self._next_try: datetime | None = None
         self._degraded = ""
         self._wake = asyncio.Event()
@@ -135,6 +138,12 @@ class Supervisor:
 
     async def run(self) -> None:
         """Supervise until `stop`. Run it in a task group; raises nothing but cancellation."""
+        try:
+            await self._run()
+        finally:
+            self._attempt.set()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as incarnations:
             while not self._stopping:
                 if not self._eager and not self._wake.is_set():
@@ -259,6 +268,7 @@ class Supervisor:
         if failure is None:
             self._become(State.DISCONNECTED)
         else:
+            self.last_failure = failure
             self._failure = (
                 failure.reason if isinstance(failure, DownstreamUnavailable) else str(failure)
             )
@@ -270,7 +280,8 @@ class Supervisor:
             event = "session.failed" if session.ready_since is None else "session.lost"
             log.warning(event, server=self.name, reason=self._failure, failures=self._failures)
             self._become(State.ERROR)
-        self._finish_attempt()
+        if session.ready_since is None:
+            self._finish_attempt()
 
     def _finish_attempt(self) -> None:
         """Wake the borrowers who wait for this attempt; the next ones wait for the next."""

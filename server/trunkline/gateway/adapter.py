@@ -11,7 +11,7 @@ The list is a provisional part of the SDK; `tests/gateway/test_adapter.py` fails
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -83,7 +83,7 @@ class Adapter:
         dispatch: Dispatch,
         announcements: Announcements,
         held: HeldCalls,
-        providers: Callable[[], list[Provider]],
+        providers: Callable[[], Sequence[Provider]],
         on_client: Callable[[Caller], None],
     ) -> None:
         """*on_client* hears of every client that makes itself known, before it is answered."""

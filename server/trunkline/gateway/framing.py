@@ -43,12 +43,7 @@ from mcp.server.streamable_http import (
 )
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
-from mcp_types import (
-    ErrorData,
-    JSONRPCError,
-    JSONRPCMessage,
-    JSONRPCRequest,
-)
+from mcp_types import ErrorData, JSONRPCError, JSONRPCMessage, JSONRPCRequest
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -61,6 +56,12 @@ from trunkline.settings import HttpSettings
 from trunkline.wire import HANDSHAKE_VERSIONS, INTERNAL_ERROR
 
 ENDED: Final = "The session ended before this request was answered."
+
+
+def owner_of(scope: Scope) -> AuthorizationContext | None:
+    """Whoever the request was authenticated as: a session belongs to whoever opened it."""
+    user = scope.get("user")
+    return authorization_context(user) if isinstance(user, AuthenticatedUser) else None
 
 
 class HttpSessions(StreamableHTTPSessionManager):
@@ -105,8 +106,7 @@ class HttpSessions(StreamableHTTPSessionManager):
         self, headers: Headers, scope: Scope, receive: Receive, send: Send
     ) -> None:
         session_id = headers.get(MCP_SESSION_ID_HEADER)
-        user = scope.get("user")
-        owner = authorization_context(user) if isinstance(user, AuthenticatedUser) else None
+        owner = owner_of(scope)
         if session_id is not None:
             transport = self._server_instances.get(session_id)
             # To anybody but its owner a session does not exist.
@@ -154,7 +154,10 @@ class HttpSessions(StreamableHTTPSessionManager):
         if scope["method"] == "POST" and not accepts_json:
             await _not_acceptable()(scope, receive, send)
             return
-        subscribes = headers.get("mcp-method") == "subscriptions/listen"
+        # The white space around a value is no part of it (RFC 9110, 5.5); the parser leaves it.
+        stripped = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+        scope = {**scope, "headers": stripped}
+        subscribes = headers.get("mcp-method", "").strip() == "subscriptions/listen"
         end = self._stopping.begun if subscribes else self._stopping.due
         started = finished = False
 

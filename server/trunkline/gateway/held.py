@@ -27,11 +27,14 @@ from trunkline.errors import RpcError, TrunklineError
 from trunkline.models import Caller, Client, Json
 from trunkline.wire import INVALID_PARAMS
 
-HOLD_FOR: Final = 600.0
+HOLD_FOR: Final = 300.0
 """Seconds a call is held open for its answer."""
 
 MAX_HELD: Final = 1_000
 """Calls that may be held open at a time; the one that has waited longest gives way."""
+
+GATHER: Final = 0.02
+"""Seconds in which further questions are awaited, so that those asked at once go out together."""
 
 PREFIX: Final = "trunkline."
 """Tells our own `requestState` from one that a modern server made."""
@@ -159,6 +162,8 @@ class HeldCalls:
         while True:
             try:
                 event = await held.events.get()
+                if isinstance(event, _Question):
+                    await asyncio.sleep(GATHER)
             except asyncio.CancelledError:
                 held.task.cancel()  # the client gave the request up, and nobody can resume it
                 raise
@@ -166,7 +171,7 @@ class HeldCalls:
                 if event.error is not None:
                     raise event.error
                 return event.result or {}
-            if held.awaits(event.key):
+            if any(held.awaits(key) for key in held.open):
                 return self._park(held)
 
     def _park(self, held: _HeldCall) -> Json:

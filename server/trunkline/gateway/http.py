@@ -90,15 +90,20 @@ async def serve_http(
     *,
     on_listening: Callable[[str], None],
     stop: asyncio.Event | None = None,
+    listeners: list[socket.socket] | None = None,
 ) -> None:
     """
     Serve *app* until SIGTERM, SIGINT or *stop*; a second signal ends the grace at once.
 
     The port is taken before the application starts, and *on_listening* is told the base URL once it
-    has. Raises `PortInUse` or `ConfigError` if the address cannot be had, and whatever the
-    application's lifespan raises.
+    has. *listeners* are those of `listen`, for a caller that has work to do between taking the port
+    and serving; they are closed in any case.
+
+    Raises `PortInUse` or `ConfigError` if the address cannot be had, and whatever the application's
+    lifespan raises.
     """
-    listeners = _listen(settings.host, settings.port)
+    if listeners is None:
+        listeners = listen(settings.host, settings.port)
     try:
         server = _Server(app, settings, on_listening)
         with on_stop_signal(server.stop):
@@ -200,7 +205,7 @@ def base_url(host: str, port: int) -> str:
     return f"http://{address}:{port}" if address.version == 4 else f"http://[{address}]:{port}"
 
 
-def _listen(host: str, port: int) -> list[socket.socket]:
+def listen(host: str, port: int) -> list[socket.socket]:
     """Listen on every address of *host*, on one port. Raises `PortInUse` or `ConfigError`."""
     try:
         found = socket.getaddrinfo(

@@ -12,13 +12,12 @@ it waits for an answer.
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from fastmcp import FastMCP
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, authorization_context
+from mcp.server.auth.middleware.bearer_auth import AuthorizationContext
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp_types import JSONRPCRequest, RequestId
 from starlette.requests import Request
@@ -26,6 +25,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from trunkline.gateway.events import QUIET, Stopping, as_event, event_stream, send_event
+from trunkline.gateway.framing import owner_of
 from trunkline.gateway.guard import refuse
 from trunkline.gateway.messages import Answer, Malformed, parse_message
 from trunkline.settings import HttpSettings
@@ -75,7 +75,7 @@ class Outbox(ObjectSendStream[SessionMessage]):
 class SseSession:
     """One client: its inbox, and the requests it still waits for."""
 
-    def __init__(self, owner: Any) -> None:
+    def __init__(self, owner: AuthorizationContext | None) -> None:
         self.owner = owner
         self.inbox = Inbox()
         self._unanswered: set[RequestId | None] = set()
@@ -131,11 +131,11 @@ class SseSessions:
 
     async def open(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET: hold one client's stream open and serve it."""
-        if len(self._sessions) >= self._limit or self._stopping.begun.is_past():
+        if len(self._sessions) >= self._limit:
             sentence = f"All {self._limit} sessions are in use. Try again later."
             await refuse(503, sentence, code=INTERNAL_ERROR)(scope, receive, send)
             return
-        session_id, session = uuid4().hex, SseSession(_owner(scope))
+        session_id, session = uuid4().hex, SseSession(owner_of(scope))
         self._sessions[session_id] = session
         path = f"{scope.get('root_path', '').rstrip('/')}{self._messages}?session_id={session_id}"
         try:
@@ -174,7 +174,7 @@ class SseSessions:
     async def _accept(self, request: Request) -> Response:
         session = self._sessions.get(request.query_params.get("session_id", ""))
         # To anybody but its owner a session does not exist.
-        if session is None or session.owner != _owner(request.scope):
+        if session is None or session.owner != owner_of(request.scope):
             return refuse(404, "Session not found. It ended with its stream: open /sse again.")
         try:
             await session.put(request)
@@ -183,8 +183,3 @@ class SseSessions:
         except anyio.BrokenResourceError:
             return refuse(404, "Session not found. It has just ended: open /sse again.")
         return Response("Accepted", 202)
-
-
-def _owner(scope: Scope) -> Any:
-    user = scope.get("user")
-    return authorization_context(user) if isinstance(user, AuthenticatedUser) else None

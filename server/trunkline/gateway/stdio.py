@@ -15,7 +15,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 
 import anyio
 import anyio.lowlevel
@@ -39,11 +39,13 @@ LAST_WORDS = 1.0
 """Seconds a line that is being written may still take when the session has ended."""
 
 
-async def serve_stdio(server: FastMCP) -> None:
+async def serve_stdio(server: FastMCP, streams: tuple[int, int] | None = None) -> None:
     """
     Serve the one client on the other side of stdin and stdout, until it leaves.
 
-    Raises `ConfigError` if there is no stdin or stdout. Afterwards stdout is stderr.
+    *streams* are those of `standard_streams`, for a caller that has work to do between taking
+    stdin and stdout and serving; unless given, they are taken now. Raises `ConfigError` if there is
+    no stdin or stdout. Afterwards stdout is stderr.
     """
     token = set_transport("stdio")
     low_level = server._mcp_server  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
@@ -53,7 +55,7 @@ async def serve_stdio(server: FastMCP) -> None:
             async with stdio_server() as (reader, writer):
                 await low_level.run(reader, writer, options)
             return
-        with _standard_streams() as (source, target):
+        with standard_streams() if streams is None else nullcontext(streams) as (source, target):
             output = Output(target)
             messages = Input(source, output)
             with on_stop_signal(messages.end):
@@ -193,11 +195,12 @@ class Input(ObjectReceiveStream[SessionMessage | Exception]):
 
 
 @contextmanager
-def _standard_streams() -> Generator[tuple[int, int]]:
+def standard_streams() -> Generator[tuple[int, int]]:
     """
     Private duplicates of stdin and stdout.
 
-    The originals stay diverted afterwards: what is printed on the way out is no protocol either.
+    Take them before anything is started that may print or read. The originals stay diverted
+    afterwards: what is printed on the way out is no protocol either.
     Raises `ConfigError` if the process was started without them.
     """
     # Not by asking for descriptors 0 and 1: the event loop may have been given those numbers.

@@ -49,7 +49,11 @@ def find_sources(folders: Sequence[Path]) -> list[Source]:
 
     Reads the disk. A folder that does not exist holds nothing.
     """
-    found = [Source(path.stem, path) for folder in folders for path in _modules(folder)]
+    found = [
+        Source(path.name.removesuffix(".py"), path)
+        for folder in folders
+        for path in _modules(folder)
+    ]
     points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
     found += [Source(point.name, entry_point=point) for point in points]
     return list(dict.fromkeys(found))
@@ -61,7 +65,8 @@ def _modules(folder: Path) -> Iterator[Path]:
     except OSError:
         return
     for path in paths:
-        is_module = path.suffix == ".py" or (path / "__init__.py").is_file()
+        is_file = path.suffix == ".py" and path.is_file()
+        is_module = is_file or (path / "__init__.py").is_file()
         if is_module and not path.name.startswith(("_", ".")) and not is_test(path):
             yield path
 

@@ -49,9 +49,12 @@ RETIRE_GRACE: Final = 5.0
 class PluginHost:
     """Every plugin of this process."""
 
-    def __init__(self, folders: Sequence[Path], *, register_timeout: float) -> None:
+    def __init__(
+        self, folders: Sequence[Path], *, register_timeout: float, missing_ok: bool = False
+    ) -> None:
         """
-        *folders* are searched in this order; the first plugin of a name keeps it.
+        *folders* are searched in this order; the first plugin of a name keeps it. With
+        *missing_ok*, a folder that does not exist is no failure; it is picked up once it does.
         *register_timeout* is in seconds: what a plugin has to be imported, registered and started.
         """
         self.folders = list(dict.fromkeys(folder.absolute() for folder in folders))
@@ -65,7 +68,7 @@ class PluginHost:
         self.settled = asyncio.Event()
         """Set once everything found at the start is loaded or has failed."""
 
-        self._timeout = register_timeout
+        self._timeout, self._missing_ok = register_timeout, missing_ok
         self._order: list[Source] = []
         self._entries: dict[Source, Entry] = {}
         self._turn = asyncio.Lock()
@@ -94,7 +97,7 @@ class PluginHost:
         """Load what is new or changed, and end what is gone."""
         try:
             sources, changed = await in_own_thread("discovery", self._look)
-        except Exception as error:
+        except Exception as error:  # a folder that cannot be read must not end what serves
             log.exception("plugins.look_failed", error=str(error))
             return
         self._order = sources
@@ -143,18 +146,18 @@ class PluginHost:
             await self._let_calls_end()
         except PluginError as error:
             self._fail(entry, version, error)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            failed = PluginRegistrationFailed(
-                f"Registration failed for {version.source.name}: {describe(error)}"
-            )
-            failed.__cause__ = error
-            self._fail(entry, version, failed)
         except asyncio.CancelledError:
             if not _is_cancelled():
                 failed = PluginRegistrationFailed(
                     f"Async registration failed for {version.source.name}: it cancelled itself."
                 )
                 self._fail(entry, version, failed)
+        except BaseException as error:  # noqa: BLE001 - the border of one plugin: the others go on
+            failed = PluginRegistrationFailed(
+                f"Registration failed for {version.source.name}: {describe(error)}"
+            )
+            failed.__cause__ = error
+            self._fail(entry, version, failed)
         finally:
             await self._stop(version, service)
             version.load.forget()
@@ -221,7 +224,9 @@ class PluginHost:
         try:
             async with asyncio.timeout(STOP_GRACE):
                 await service.aclose()
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # the border of one plugin: the others go on
             log.exception("plugin.stop_failed", plugin=version.source.name, error=describe(error))
 
     # -- what everybody sees ------------------------------------------------------------------
@@ -234,7 +239,7 @@ class PluginHost:
         refused = [
             PluginFailure(folder.name, str(folder), str(error), error.code)
             for folder in self.folders
-            if not folder.is_dir() and (error := PluginFolderMissing(folder))
+            if not (self._missing_ok or folder.is_dir()) and (error := PluginFolderMissing(folder))
         ]
         for source in self._order:
             entry = self._entries[source]

@@ -11,7 +11,8 @@ So a plugin clashes neither with what is installed nor with a file of the same n
 folder, a changed plugin is imported anew with all its parts, and forgetting a load is forgetting
 one prefix. Bytecode caches are not used: they take an edit within the same second for no edit.
 
-An import may hang or burn time. It runs in a daemon thread, which a deadline leaves behind.
+An import may hang or burn time. It runs in a daemon thread, which a deadline leaves behind. And it
+may print: in a plugin, `print` writes to stderr, because stdout belongs to the protocol.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from typing import Any, Final, TypeVar
 
 from trunkline.errors import PluginError, PluginImportFailed
 from trunkline.plugin.discovery import Source, digest, digest_file
-from trunkline.plugin.server import describe_exit
+from trunkline.plugin.server import PLUGIN_ERRORS, describe_exit
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class Load:
         """
         try:
             self.offered = _import(self)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except PLUGIN_ERRORS as error:
             raise PluginImportFailed(_explain(self.source, self.root, error)) from error
 
     def is_stale(self) -> bool:
@@ -75,7 +76,7 @@ class Load:
 
 
 class _FreshLoader(SourceFileLoader):
-    """Compiles a file as it stands, and notes what it has read."""
+    """Compiles a file as it stands, notes what it has read, and diverts `print`."""
 
     def __init__(self, fullname: str, path: str, load: Load) -> None:
         super().__init__(fullname, path)
@@ -85,6 +86,10 @@ class _FreshLoader(SourceFileLoader):
         source = self.get_data(self.path)
         self._load.files[Path(self.path)] = digest(source)
         return self.source_to_code(source, self.path)
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["print"] = _print_to_stderr
+        super().exec_module(module)
 
 
 class _PluginFinder(MetaPathFinder):
@@ -114,13 +119,17 @@ class _PluginFinder(MetaPathFinder):
 _finder = _PluginFinder()
 
 
+def _print_to_stderr(*values: object, file: Any = None, **options: Any) -> None:
+    print(*values, file=sys.stderr if file is None else file, **options)
+
+
 def _import(load: Load) -> Any:
     source = load.source
     if source.entry_point is not None:
         return source.entry_point.load()
     assert source.path is not None
     if "." in source.name:
-        raise PluginError("its name has a dot before `.py`, which Python cannot import")
+        raise PluginError("its name has a dot in it, which Python cannot import. Rename it")
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
     _finder.loads[load.root] = load
@@ -137,7 +146,7 @@ def _explain(source: Source, root: str, error: BaseException) -> str:
     match error:
         case SystemExit() | KeyboardInterrupt():
             return f"{what}: it calls {describe_exit(error)}. Importing a plugin must do nothing."
-        case SyntaxError():
+        case SyntaxError() if error.lineno:
             return f"{what}: {error.msg} in line {error.lineno} of {error.filename}."
         case ModuleNotFoundError() if error.name and error.name.startswith(f"{root}."):
             missing = error.name.removeprefix(f"{root}.").replace(".", "/")

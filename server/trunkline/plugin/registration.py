@@ -19,7 +19,7 @@ from trunkline.errors import PluginEmpty, PluginError, PluginRegistrationFailed
 from trunkline.plugin.discovery import Source
 from trunkline.plugin.loading import Load, in_own_thread
 from trunkline.plugin.plugin import Plugin
-from trunkline.plugin.server import describe_exit, is_empty, running
+from trunkline.plugin.server import PLUGIN_ERRORS, describe_exit, is_empty, running
 
 Register = Callable[[FastMCP[Any]], Any]
 
@@ -70,7 +70,7 @@ async def started(plugin: LoadedPlugin) -> AsyncGenerator[None]:
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(running(plugin.server))
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except PLUGIN_ERRORS as error:
             raise PluginRegistrationFailed(
                 f"The plugin {plugin.name!r} failed to start: {describe(error)}"
             ) from error
@@ -94,7 +94,7 @@ def _offers(load: Load) -> tuple[list[Plugin], list[Register]]:
 
 
 def _functions(source: Source, module: ModuleType) -> Iterator[Register]:
-    """Its registering functions; one that was imported from a library (`atexit`) is none."""
+    """Its registering functions; one that was imported from a library is none."""
     root = module.__name__.partition(".")[0]
     for name in ("register", f"register_{source.identifier}"):
         function = getattr(module, name, None)
@@ -141,7 +141,7 @@ async def _call(name: str, function: Register, server: FastMCP[Any]) -> None:
             await outcome
     except PluginError:
         raise
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+    except PLUGIN_ERRORS as error:
         raise PluginRegistrationFailed(
             f"{'Async registration' if is_async else 'Registration'} failed for {name}: "
             f"{describe(error)}"

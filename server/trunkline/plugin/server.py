@@ -6,7 +6,7 @@ Everything that reaches into FastMCP's private side is in this file.
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastmcp import FastMCP
@@ -15,6 +15,9 @@ from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from mcp.server.lowlevel import Server
 
 log = structlog.get_logger(__name__)
+
+PLUGIN_ERRORS: Final = (Exception, SystemExit, KeyboardInterrupt)
+"""What a plugin's own code may raise. Its `sys.exit` must not be ours."""
 
 Lifespan = Callable[[FastMCP[Any]], AbstractAsyncContextManager[Any]]
 

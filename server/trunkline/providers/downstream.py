@@ -6,7 +6,7 @@ eras and capabilities of the clients that call, and hands every request to the r
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, Self
@@ -17,7 +17,7 @@ from mcp.shared.inbound import encode_header_value, mcp_param_headers, x_mcp_hea
 from trunkline import __version__
 from trunkline.downstream.channel import ChannelLost, Inbound
 from trunkline.downstream.config import ServerConfig, ToolRules
-from trunkline.downstream.era import Identity
+from trunkline.downstream.era import Identity, NoCommonEra
 from trunkline.downstream.pool import SessionKey, SessionPool
 from trunkline.downstream.session import Connect, Session
 from trunkline.downstream.supervisor import Supervisor
@@ -58,8 +58,12 @@ class DownstreamProvider:
         gate: asyncio.Semaphore,
         *,
         known: Listing | None = None,
+        look: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
-        """*known* is what it offered when it was last seen; served until it has answered."""
+        """
+        *known* is what it offered when it was last seen; served until it has answered. *look* asks
+        its health page what it complains of.
+        """
         self.config = config
         self.listing = known
         self.on_change: Callable[[DownstreamProvider], None] | None = None
@@ -76,6 +80,8 @@ class DownstreamProvider:
         self._stale: set[Kind] = set()
         self._refresh = asyncio.Event()
         self._list_error: str | None = None
+        self._complaint: str | None = None
+        self._look = look
         self._learned = known is not None
         self._wanted: dict[str, set[str]] = {}
         """Resource URI -> ids of the clients that subscribed to it."""
@@ -116,8 +122,9 @@ class DownstreamProvider:
         if self._primary is None:
             return Status(State.DISCONNECTED, "It is not needed yet.")
         status = self._primary.status
-        if status.state is State.CONNECTED and self._list_error is not None:
-            return Status(State.DEGRADED, self._list_error, self._list_error)
+        trouble = self._list_error or self._complaint
+        if status.state is State.CONNECTED and trouble is not None:
+            return Status(State.DEGRADED, trouble, trouble)
         return status
 
     @property
@@ -134,11 +141,14 @@ class DownstreamProvider:
     async def running(self) -> AsyncGenerator[Self]:
         """Own the sessions; leaving closes them all."""
         async with self._pool.open(), asyncio.TaskGroup() as tasks:
-            refresher = tasks.create_task(self._keep_lists())
+            keeping = [tasks.create_task(self._keep_lists())]
+            if self._look is not None:
+                keeping.append(tasks.create_task(self._keep_looking(self._look)))
             try:
                 yield self
             finally:
-                refresher.cancel()
+                for task in keeping:
+                    task.cancel()
 
     def start(self, owner: Caller | None) -> None:
         """
@@ -169,6 +179,14 @@ class DownstreamProvider:
             session.forget(client_id)
         if self._owner is None:
             await self._pool.end(f"client:{client_id}")
+
+    async def _keep_looking(self, look: Callable[[], Awaitable[str | None]]) -> None:
+        while True:
+            complaint = await look()
+            if complaint is not None and complaint != self._complaint:
+                log.warning("health.complained", server=self.name, complaint=complaint)
+            self._complaint = complaint
+            await asyncio.sleep(self._settings.probe_interval)
 
     # -- requests -----------------------------------------------------------------------------
 
@@ -285,7 +303,22 @@ class DownstreamProvider:
             idle = self.config.idle_timeout or self._settings.spare_idle_timeout
             owner = caller if key.scope.startswith("client:") else None
             supervisor = self._open(key, identity, owner, idle_timeout=idle)
-        return await supervisor.borrow(self._settings.connect_timeout)
+        try:
+            return await supervisor.borrow(self._settings.connect_timeout)
+        except DownstreamUnavailable:
+            if not self._is_modern_only(key, supervisor):
+                raise
+        self._eras[Era.HANDSHAKE] = Era.MODERN
+        await supervisor.stop()
+        return await self._session_for(caller)
+
+    def _is_modern_only(self, key: SessionKey, supervisor: Supervisor) -> bool:
+        """Whether a server known to be modern has just refused the handshake."""
+        return (
+            key.era is Era.HANDSHAKE
+            and self._eras.get(Era.MODERN) is Era.MODERN
+            and isinstance(supervisor.last_failure, NoCommonEra)
+        )
 
     def _open(
         self,
@@ -359,6 +392,8 @@ class DownstreamProvider:
         """
         era = self._era_for(client)
         sharing = "client" if self._owner is not None else self.config.sharing
+        if era is Era.MODERN and sharing == "client" and self._owner is None:
+            sharing = "user"  # modern requests stand alone: there is no session to keep apart
         if sharing == "client":
             scope = "client:owner" if self._owner is not None else f"client:{client.id}"
             identity = Identity(info=client.info or OURSELVES, capabilities=client.capabilities)
@@ -366,7 +401,7 @@ class DownstreamProvider:
             scope = {
                 "global": "global",
                 "org": f"org:{client.org or ''}",
-                "user": f"user:{client.org or ''}:{client.user or client.id}",
+                "user": f"user:{client.org or ''}:{client.user or _nobody(client, era)}",
             }[sharing]
             everything = self.config.transport == "stdio" and sharing != "user"
             told = EVERYTHING if everything or era is Era.MODERN else client.capabilities
@@ -430,6 +465,11 @@ class DownstreamProvider:
         }
         if self.on_change is not None:
             self.on_change(self)
+
+
+def _nobody(client: Client, era: Era) -> str:
+    """Who an unknown user is: the client itself, where there is a session to keep apart."""
+    return client.id if era is Era.HANDSHAKE else ""
 
 
 def _canonical(value: Any) -> str:

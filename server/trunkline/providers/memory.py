@@ -90,17 +90,19 @@ class MemoryChannel(Channel):
         self._runner = ServerRunner(self._core, self._connection, state)
 
     async def close(self) -> None:
-        """End every call and release the connection. Takes at most `CLOSE_GRACE` seconds."""
+        """End every call and release the connection. Calls are given `CLOSE_GRACE` seconds."""
         self.lose("Trunkline closed the connection.")
         for asked in self._asked.values():
             asked.cancel()
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_GRACE)
-            if stuck:
-                log.error("plugin.calls_stuck", plugin=self.server, calls=len(stuck))
-        await aclose_shielded(self._connection)
+        try:
+            if self._tasks:
+                _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_GRACE)
+                if stuck:
+                    log.error("plugin.calls_stuck", plugin=self.server, calls=len(stuck))
+        finally:
+            await aclose_shielded(self._connection)
 
     # -- to the server ------------------------------------------------------------------------
 
@@ -117,7 +119,7 @@ class MemoryChannel(Channel):
         else:
             exchange.sent = True
             method, params = message["method"], message.get("params")
-            back = Backchannel(self, exchange.id, params, open_=not _is_modern(method, params))
+            back = Backchannel(self, exchange.id, params, may_ask=not _is_modern(method, params))
             task = self._start(self._serve(back, method, params))
             self._serving[exchange.id] = task, back
             task.add_done_callback(lambda _: self._serving.pop(back.request_id, None))
@@ -151,10 +153,8 @@ class MemoryChannel(Channel):
     async def _take(self, method: str, params: Json | None) -> None:
         try:
             await self._runner.on_notify(Backchannel(self), method, params)
-        except (SystemExit, KeyboardInterrupt) as error:
-            log.exception(
-                "plugin.exit_contained", plugin=self.server, method=method, exc_info=error
-            )
+        except (SystemExit, KeyboardInterrupt):
+            log.exception("plugin.exit_contained", plugin=self.server, method=method)
 
     # -- serving one request ------------------------------------------------------------------
 
@@ -171,13 +171,11 @@ class MemoryChannel(Channel):
             answer = _failure(INTERNAL_ERROR, "The plugin cancelled its own call.")
         except (SystemExit, KeyboardInterrupt) as error:
             # Raised past FastMCP's middleware. In a task, it would end the event loop.
-            log.exception(
-                "plugin.exit_contained", plugin=self.server, method=method, exc_info=error
-            )
+            log.exception("plugin.exit_contained", plugin=self.server, method=method)
             answer = _failure(
                 INTERNAL_ERROR, f"The plugin tried to end the program ({describe_exit(error)})."
             )
-        except Exception as error:  # noqa: BLE001 - the border between a plugin and everybody else
+        except BaseException as error:  # noqa: BLE001 - the border of one call: the others go on
             answer = {"error": self._error(error, method)}
         finally:
             back.closed = True
@@ -202,7 +200,7 @@ class MemoryChannel(Channel):
             self._core, back, method, params, connection=connection, lifespan_state=self._state
         )
 
-    def _error(self, error: Exception, method: str) -> Json:
+    def _error(self, error: BaseException, method: str) -> Json:
         known = handler_exception_to_error_data(error)
         if known is None:
             log.error("plugin.crashed", plugin=self.server, method=method, exc_info=error)
@@ -267,7 +265,7 @@ class Backchannel:
     """The request being served; None for a notification, and for the connection itself."""
 
     params: Json | None = None
-    open_: bool = True
+    may_ask: bool = True
     """Whether the server may ask questions: not in the modern era."""
 
     closed: bool = False
@@ -276,11 +274,11 @@ class Backchannel:
 
     @property
     def can_send_request(self) -> bool:
-        return self.open_ and not self.closed
+        return self.may_ask and not self.closed
 
     @property
     def transport(self) -> TransportContext:
-        return TransportContext(kind="memory", can_send_request=self.open_)
+        return TransportContext(kind="memory", can_send_request=self.may_ask)
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None

@@ -6,7 +6,7 @@ Only what changed reconnects: a new name, rule or rank is taken by the running p
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -83,12 +83,19 @@ class Roster:
             if seat.running:
                 seat.provider.start(owner)
 
-    def put(self, config: ServerConfig, connect: Connect, *, origin: object = None) -> None:
+    def put(
+        self,
+        config: ServerConfig,
+        connect: Connect,
+        *,
+        origin: object = None,
+        look: Callable[[], Awaitable[str | None]] | None = None,
+    ) -> None:
         """
         Add a provider, or put it in the place of the one that has its name.
 
         *origin* is what it was made from, where that can be compared: the same is not connected
-        anew.
+        anew. *look* asks its health page.
         """
         before = self._seats.get(config.name)
         if before is not None and origin is not None and before.origin is origin:
@@ -96,7 +103,9 @@ class Roster:
                 self.reconfigure(config)
             return
         known = before.provider.listing if before is not None else self._known(config)
-        provider = DownstreamProvider(config, connect, self._settings, self._gate, known=known)
+        provider = DownstreamProvider(
+            config, connect, self._settings, self._gate, known=known, look=look
+        )
         provider.on_change = self._on_listing
         provider.on_updated = lambda uri, params: self._on_updated(config.name, uri, params)
         if before is not None:

@@ -1,0 +1,84 @@
+"""
+One server of mcp.json, checked and expanded: all that the rest of Trunkline knows of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, Self
+
+Transport = Literal["stdio", "sse", "streamable-http", "memory"]
+"""`memory` is a plugin inside this process; mcp.json cannot name it."""
+Sharing = Literal["global", "org", "user", "client"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRules:
+    """Which of a server's tools are served, and under which names."""
+
+    allow: tuple[str, ...] | None = None
+    """Patterns (`fnmatch`) of the tools to serve; None serves all."""
+
+    deny: tuple[str, ...] = ()
+    """Patterns of the tools not to serve; wins over `allow`."""
+
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """The server's name -> the name to serve it under (the namespace still goes in front)."""
+
+
+SERVE_ALL: Final = ToolRules()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """One server of mcp.json. What is equal needs no reconnection; more in `connection_equals`."""
+
+    name: str
+    transport: Transport
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cwd: str | None = None
+    url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    disabled: bool = False
+    lazy: bool = False
+    """Connect on the first call instead of at the start, once its lists are known."""
+
+    sharing: Sharing = "org"
+    timeout: float | None = None
+    """Seconds one request may take; None takes the setting's default."""
+
+    idle_timeout: float | None = None
+    """Seconds without a request after which the session is closed; None keeps it open."""
+
+    namespace: str | None = None
+    """The prefix of its names; None takes the server's name, "" prefixes nothing."""
+
+    tools: ToolRules = field(default_factory=ToolRules)
+    org: str | None = None
+    """The organisation it belongs to; None is global."""
+
+    health_url: str | None = None
+    position: int = field(default=0, compare=False)
+    """Its place in the file: the earlier server keeps a name that two servers want."""
+
+    @property
+    def prefix(self) -> str:
+        """The namespace in effect."""
+        return self.name if self.namespace is None else self.namespace
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells whether this is still the same server, so that its last lists still hold."""
+        where = (self.transport, self.command, self.args, self.cwd, self.url)
+        what = json.dumps([where, sorted(self.env.items()), sorted(self.headers.items())])
+        return hashlib.sha256(what.encode()).hexdigest()
+
+    def connection_equals(self, other: Self) -> bool:
+        """Whether a session made for one serves the other: names, rules, rank and timeout aside."""
+        return self._connection() == other._connection()
+
+    def _connection(self) -> Self:
+        return replace(self, namespace=None, tools=SERVE_ALL, timeout=None)

@@ -1,0 +1,1 @@
+"""Every promise about misbehaving servers, against real processes."""
