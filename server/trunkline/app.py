@@ -187,6 +187,10 @@ class LocalCaller:
         self.log_level: str | None = None
         self._on_notice = on_notice
 
+    @property
+    def standing(self) -> None:
+        return None
+
     async def ask(self, method: str, params: Json | None) -> Json:
         raise RpcError(METHOD_NOT_FOUND, f"The command line cannot answer {method}.")
 

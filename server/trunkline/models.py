@@ -86,6 +86,11 @@ class Caller(Protocol):
         """The lowest level the client wants in `notifications/message`; None if it never said."""
         ...
 
+    @property
+    def standing(self) -> "Caller | None":
+        """The same client outside of this request, where it can be reached there."""
+        ...
+
     async def ask(self, method: str, params: Json | None) -> Json:
         """Send a server-to-client request (sampling, elicitation, roots) and return its result.
 

@@ -78,6 +78,20 @@ def test_of_two_products_the_one_in_use_is_taken(tmp_path: Path) -> None:
     assert client_file("claude-desktop", machine).path.parent == store
 
 
+def test_a_packaged_claude_desktop_reads_its_own_file_first(tmp_path: Path) -> None:
+    machine = Machine("win32", tmp_path, {})
+    usual = tmp_path / "AppData/Roaming/Claude/claude_desktop_config.json"
+    packaged = tmp_path / "AppData/Local/Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude"
+    for folder in (usual.parent, packaged):
+        folder.mkdir(parents=True)
+
+    usual.write_text("{}")
+    assert client_file("claude-desktop", machine).path == usual
+
+    (packaged / usual.name).write_text("{}")
+    assert client_file("claude-desktop", machine).path == packaged / usual.name
+
+
 def test_only_files_that_exist_are_found(tmp_path: Path) -> None:
     machine = Machine("linux", tmp_path, {})
     (tmp_path / ".claude.json").write_text("{}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from trunkline.downstream.config import (
     difference,
     read_config,
 )
-from trunkline.downstream.server_entry import KEYS
+from trunkline.downstream.server_entry import ALIASES, KEYS, PASSED_OVER, REFUSED
 
 Read = Callable[[str | dict[str, Any]], Config]
 
@@ -435,3 +436,37 @@ def test_servers_stay_while_the_file_is_half_saved(read: Read) -> None:
 def test_a_fingerprint_is_that_of_the_server_and_not_of_its_rules() -> None:
     assert A.fingerprint == replace(A, position=3, timeout=1.0, lazy=True).fingerprint
     assert len({A.fingerprint, B.fingerprint, replace(A, env={"K": "v"}).fingerprint}) == 3
+
+
+# -- what is documented -------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+
+
+def test_every_key_is_documented_and_no_other() -> None:
+    rows = re.findall(r"^\| ((?:`[a-z_.]+`(?:, )?)+) \|", PAGE, re.MULTILINE)
+    documented = {key for row in rows for key in re.findall(r"`([a-z_.]+)`", row)}
+
+    assert documented == KEYS | {"tools.allow", "tools.deny", "tools.rename"}
+
+
+@pytest.mark.parametrize("key", sorted((*ALIASES, *PASSED_OVER, *REFUSED)))
+def test_every_key_of_other_programs_is_documented(key: str) -> None:
+    assert f"`{key}`" in PAGE
+
+
+@pytest.mark.parametrize("example", re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
+def test_every_example_is_right(tmp_path: Path, example: str) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text(example)
+
+    tokens = {"DOCS_TOKEN": "1", "BROWSER_TOKEN": "2", "SCRAPER_KEY": "3"}
+
+    assert read_config(path, tokens).problems == ()
+
+
+def test_the_mcp_json_of_the_first_run_is_right() -> None:
+    config = read_config(Path(__file__).parents[2] / "mcp.json", {})
+
+    assert config.problems == ()
+    assert [server.name for server in config.servers] == ["time", "git", "fetch"]

@@ -6,9 +6,10 @@ can only be seen without it. This one knows no more than it must: the envelope a
 the modern era, the session of the handshake era, and how an event stream is read.
 """
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -67,6 +68,7 @@ class RawClient:
         self._http, self._url, self._answer = http, url, answer
         self._headers: dict[str, str] = {}
         self._last_id = 0
+        self._news = asyncio.Event()
 
     async def open(self) -> None:
         """Do the era's opening."""
@@ -127,6 +129,47 @@ class RawClient:
         """The structured content of a call."""
         return (await self.call(tool, arguments, **further))["structuredContent"]
 
+    @asynccontextmanager
+    async def listening(
+        self, *, lists: Sequence[str] = (), uris: Sequence[str] = ()
+    ) -> AsyncGenerator[None]:
+        """
+        Listen for what concerns no request of ours: changed *lists* (`tools`, ...) and resources.
+
+        A handshake client hears of all lists whether it wants to or not.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            if self.era == "modern":
+                wanted: Json = {f"{kind}ListChanged": True for kind in lists}
+                if uris:
+                    wanted["resourceSubscriptions"] = list(uris)
+                listen = self.request("subscriptions/listen", {"notifications": wanted})
+                stream = tasks.create_task(listen)
+                acknowledged = await self.hear("notifications/subscriptions/acknowledged")
+                assert acknowledged["notifications"] == wanted
+            else:
+                opened = asyncio.Event()
+                stream = tasks.create_task(self._read_standing(opened))
+                await opened.wait()
+                for uri in uris:
+                    await self.request("resources/subscribe", {"uri": uri})
+            yield
+            if self.era == "handshake":
+                for uri in uris:
+                    await self.request("resources/unsubscribe", {"uri": uri})
+            stream.cancel()
+
+    async def hear(self, method: str) -> Json:
+        """Wait for a notification and return its params; what came before it is forgotten."""
+        async with asyncio.timeout(LIMIT):
+            while True:
+                while self.heard:
+                    message = self.heard.pop(0)
+                    if message["method"] == method:
+                        return message.get("params") or {}
+                self._news.clear()
+                await self._news.wait()
+
     async def close(self) -> None:
         """End the session, where there is one."""
         if "Mcp-Session-Id" in self._headers:
@@ -152,9 +195,19 @@ class RawClient:
                 await self._hear(heard)
         return None
 
+    async def _read_standing(self, opened: asyncio.Event) -> None:
+        headers = {**self._headers, "Accept": "text/event-stream"}
+        async with self._http.get(self._url, headers=headers) as reply:
+            assert reply.status == 200
+            opened.set()
+            async for line in reply.content:
+                if line.startswith(b"data:") and line[5:].strip():
+                    await self._hear(json.loads(line[5:]))
+
     async def _hear(self, message: Json) -> None:
         if "id" not in message:
             self.heard.append(message)
+            self._news.set()
             return
         self.asked.append(message)
         result = await self._answer(message["method"], message.get("params") or {})

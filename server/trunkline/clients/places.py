@@ -129,13 +129,14 @@ def found_clients(machine: Machine, project: Path | None = None) -> list[ClientF
 
 def _claude_desktop(machine: Machine) -> list[Path]:
     name = "claude_desktop_config.json"
-    paths = [machine.settings / "Claude" / name]
-    if machine.platform == "win32":
-        # As a store app it sees a folder of its own in the place of APPDATA.
-        local = Path(machine.environ.get("LOCALAPPDATA") or machine.home / "AppData" / "Local")
-        package = local / "Packages" / "Claude_pzs8sxrjxfjjc"
-        paths.append(package / "LocalCache" / "Roaming" / "Claude" / name)
-    return paths
+    usual = machine.settings / "Claude" / name
+    if machine.platform != "win32":
+        return [usual]
+    # As a packaged app it reads a folder of its own in the place of APPDATA, if that has the file.
+    local = Path(machine.environ.get("LOCALAPPDATA") or machine.home / "AppData" / "Local")
+    package = local / "Packages" / "Claude_pzs8sxrjxfjjc"
+    packaged = package / "LocalCache" / "Roaming" / "Claude" / name
+    return [packaged, usual] if packaged.parent.is_dir() else [usual]
 
 
 def _project_files(claude_code: Path, project: Path) -> list[ClientFile]:

@@ -25,15 +25,14 @@ from anyio import CancelScope
 from trunkline.downstream.channel import Channel, ChannelLost, Inbound
 from trunkline.downstream.config import ServerConfig
 from trunkline.downstream.era import Greeting, Identity, envelope, greet, modern_headers
+from trunkline.downstream.questions import Call, Questions
 from trunkline.errors import DownstreamError, DownstreamTimeout, DownstreamUnavailable, RpcError
 from trunkline.models import Caller, Client, Era, Json, Kind
 from trunkline.settings import DownstreamSettings
 from trunkline.wire import (
     ENVELOPE_KEYS,
-    INTERNAL_ERROR,
     LOG_LEVELS,
     META_LOG_LEVEL,
-    METHOD_NOT_FOUND,
     MISSING_CLIENT_CAPABILITY,
     wants_level,
 )
@@ -49,39 +48,8 @@ LIST_CHANGED: Final[Mapping[str, tuple[Kind, ...]]] = {
     "notifications/resources/list_changed": ("resources", "templates"),
 }
 
-CAPABILITY_OF: Final[Mapping[str, str]] = {
-    "sampling/createMessage": "sampling",
-    "elicitation/create": "elicitation",
-    "roots/list": "roots",
-}
-"""What a client must have declared before it may be asked."""
-
 LISTEN_PAUSE: Final = 1.0
 """Seconds before a `subscriptions/listen` that ended is opened again."""
-
-
-class _Call:
-    """One client request in flight on this session."""
-
-    __slots__ = ("asks", "caller", "clock", "missing", "timeout", "token")
-
-    def __init__(self, caller: Caller, token: Any, timeout: float) -> None:
-        self.caller = caller
-        self.token = token
-        """The client's own progress token; the server knows our request id instead."""
-
-        self.timeout = timeout
-        self.clock: asyncio.Timeout | None = None
-        self.asks: dict[int | str, CancelScope] = {}
-        self.missing: Json = {}
-        """Capabilities the server wanted to use and the client has not declared."""
-
-    def touch(self) -> None:
-        """The server gave a sign of life. The clock stands still while it waits for an answer."""
-        if self.clock is not None and not self.clock.expired():
-            waiting = bool(self.asks)
-            deadline = asyncio.get_running_loop().time() + self.timeout
-            self.clock.reschedule(None if waiting else deadline)
 
 
 class Session:
@@ -124,7 +92,7 @@ class Session:
         self._channel: Channel | None = None
         self._greeting: Greeting | None = None
         self._closing = False
-        self._calls: dict[_Call, None] = {}
+        self._questions: Questions | None = None
         self._levels: dict[str, str] = {}
         self._listening: CancelScope | None = None
         self._subscribed = asyncio.Event()
@@ -142,6 +110,7 @@ class Session:
                 async with asyncio.timeout(self._settings.connect_timeout):
                     channel = await stack.enter_async_context(self._connect())
                     self._channel = channel
+                    self._questions = Questions(self.config.name, channel, self._owner)
                     channel.on_stray = self._stray
                     self._greeting = await greet(channel, self.identity, self._first)
                 if self.era is Era.MODERN:
@@ -183,7 +152,7 @@ class Session:
     @property
     def busy(self) -> bool:
         """Whether a request is in flight."""
-        return bool(self._calls)
+        return bool(self.questions.calls)
 
     @property
     def greeting(self) -> Greeting:
@@ -198,6 +167,11 @@ class Session:
     def channel(self) -> Channel:
         assert self._channel is not None, "only a session that is ready is lent"
         return self._channel
+
+    @property
+    def questions(self) -> Questions:
+        assert self._questions is not None, "only a session that is ready is lent"
+        return self._questions
 
     # -- requests -----------------------------------------------------------------------------
 
@@ -218,11 +192,11 @@ class Session:
         """
         meta = dict(params.get("_meta") or {})
         token = meta.pop("progressToken", None)
-        call = _Call(caller, token, timeout)
+        call = Call(caller, token, timeout)
         await self._follow_level(caller)
         params, headers = self._address(method, params, meta, caller, headers)
         self.last_used = asyncio.get_running_loop().time()
-        self._calls[call] = None
+        self.questions.calls[call] = None
         try:
             async with asyncio.timeout(timeout) as call.clock:
                 return await self.channel.request(
@@ -240,10 +214,8 @@ class Session:
             raise
         finally:
             call.clock = None
-            del self._calls[call]
+            self.questions.ended(call)
             self.last_used = asyncio.get_running_loop().time()
-            for scope in call.asks.values():
-                scope.cancel()
 
     async def own_request(self, method: str, params: Json | None, *, timeout: float) -> Json:
         """A request on Trunkline's own account: a list, a probe, a subscription."""
@@ -303,10 +275,10 @@ class Session:
 
     # -- what the server says -----------------------------------------------------------------
 
-    async def _arrived(self, call: _Call, inbound: Inbound) -> None:
+    async def _arrived(self, call: Call, inbound: Inbound) -> None:
         """Something came for a request in flight. Runs in that request's own task, in order."""
         if inbound.id is not None:
-            self._question(call, inbound)
+            self.questions.asked_by(call, inbound)
         elif inbound.method == "notifications/progress":
             call.touch()
             if call.token is not None:
@@ -322,14 +294,13 @@ class Session:
     def _stray(self, inbound: Inbound) -> None:
         """Something came that the transport cannot relate to a request."""
         if inbound.id is not None:
-            if inbound.method == "ping":
-                self._answer(inbound, {})
-            else:
-                self._stray_question(inbound)
-        elif not self._announced(inbound) and (call := self._only_call()) is not None:
-            self.channel.spawn(self._arrived(call, inbound))
-        elif inbound.method == "notifications/message" and self._owner is not None:
-            self.channel.spawn(self._tell_owner(self._owner, inbound))
+            self.questions.asked(inbound)
+        elif not self._announced(inbound):
+            calls = self.questions.only_client()
+            if calls:
+                self.channel.spawn(self._arrived(calls[-1], inbound))
+            elif inbound.method == "notifications/message" and self._owner is not None:
+                self.channel.spawn(self._tell_owner(self._owner, inbound))
 
     def _announced(self, inbound: Inbound) -> bool:
         """Handle what concerns the whole session; False if it is about a single request."""
@@ -341,74 +312,10 @@ class Session:
             if self._on_updated is not None:
                 self._on_updated(inbound)
         elif inbound.method == "notifications/cancelled":
-            request_id = (inbound.params or {}).get("requestId")
-            for call in self._calls:
-                if request_id in call.asks:
-                    call.asks[request_id].cancel()
+            self.questions.withdraw((inbound.params or {}).get("requestId"))
         elif inbound.method != "notifications/subscriptions/acknowledged":
             return False
         return True
-
-    def _only_call(self) -> _Call | None:
-        """The call a stray message must belong to, if all calls in flight are one client's."""
-        clients = {call.caller.client.id for call in self._calls}
-        return next(reversed(self._calls)) if len(clients) == 1 else None
-
-    def _stray_question(self, inbound: Inbound) -> None:
-        call = self._only_call()
-        if call is not None:
-            self._question(call, inbound)
-        elif self._owner is not None:
-            self._question(_Call(self._owner, None, self._settings.call_timeout), inbound)
-        elif self._calls:
-            log.warning("question.refused", server=self.config.name, method=inbound.method)
-            self._answer(
-                inbound,
-                RpcError(
-                    INTERNAL_ERROR,
-                    f"{inbound.method} was refused: calls of several clients are in flight on this "
-                    "shared connection, and it cannot be known which client is meant. Set "
-                    f'"sharing": "client" for {self.config.name!r} in mcp.json.',
-                    {"code": "interaction_refused"},
-                ),
-            )
-        elif inbound.method == "roots/list":
-            # On connect, before any client is known: a shared session has no roots of its own.
-            self._answer(inbound, {"roots": []})
-        else:
-            self._answer(inbound, RpcError(METHOD_NOT_FOUND, "There is no client to ask now."))
-
-    def _question(self, call: _Call, inbound: Inbound) -> None:
-        client = call.caller.client
-        needed = CAPABILITY_OF.get(inbound.method)
-        if inbound.method == "ping":
-            self._answer(inbound, {})
-        elif needed is None or needed not in client.capabilities:
-            what = needed or inbound.method
-            if needed is not None:
-                call.missing[needed] = {}
-            name = client.info.get("name", "the client")
-            self._answer(inbound, RpcError(METHOD_NOT_FOUND, f"{name} does not support {what}."))
-        else:
-            self.channel.spawn(self._ask(call, inbound))
-
-    async def _ask(self, call: _Call, inbound: Inbound) -> None:
-        assert inbound.id is not None
-        answer: Json | RpcError
-        with CancelScope() as scope:
-            call.asks[inbound.id] = scope
-            call.touch()
-            try:
-                answer = await call.caller.ask(inbound.method, inbound.params)
-            except RpcError as error:
-                answer = error
-            finally:
-                call.asks.pop(inbound.id, None)
-                call.touch()
-            await self.channel.respond(inbound, answer)
-
-    def _answer(self, inbound: Inbound, answer: Json | RpcError) -> None:
-        self.channel.spawn(self.channel.respond(inbound, answer))
 
     async def _tell_owner(self, owner: Caller, inbound: Inbound) -> None:
         if _wants(owner, (inbound.params or {}).get("level")):

@@ -35,6 +35,7 @@ from trunkline.gateway.callers import (
     handshake_client,
     is_modern,
     modern_client,
+    reachability_of,
 )
 from trunkline.gateway.held import HeldCalls
 from trunkline.gateway.shape import listed, rpc_failure, shape, tool_failure
@@ -152,6 +153,8 @@ class Adapter:
         client = handshake_client(dict(context.params or {}), connection, result["protocolVersion"])
         front = FrontClient(client, connection)
         connection.state[STATE] = front
+        if (reachable := reachability_of(context)) is not None:
+            front.can_be_reached = reachable
         connection.exit_stack.push_async_callback(self._left, front)
         self._announcements.add(front)
         self._on_client(front.standing)

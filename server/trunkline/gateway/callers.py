@@ -7,6 +7,7 @@ request of its.
 """
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, Final
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from trunkline.errors import RpcError
-from trunkline.models import Client, Era, Json
+from trunkline.models import Caller, Client, Era, Json
 from trunkline.wire import (
     INTERNAL_ERROR,
     META_CLIENT_CAPABILITIES,
@@ -29,8 +30,8 @@ from trunkline.wire import (
 ASK_DEADLINE: Final = 600.0
 """Seconds a person may take to answer a question."""
 
-STANDING_DEADLINE: Final = 30.0
-"""Seconds for a question outside of any request: the client may have no stream to hear it on."""
+STANDING_DEADLINE: Final = 600.0
+"""Seconds a person may take to answer a question that belongs to no request."""
 
 TELL_DEADLINE: Final = 10.0
 """Seconds after which a notification to a client that does not read is dropped."""
@@ -47,6 +48,8 @@ class FrontClient:
         self.connection = connection
         self.log_level: str | None = None
         self.standing = StandingCaller(self)
+        self.can_be_reached: Callable[[], bool] = lambda: True
+        """Whether there is a stream for what belongs to no request of the client."""
 
     async def notify(self, method: str, params: Json | None) -> None:
         """Send a notification outside of any request; dropped if the client does not read."""
@@ -67,6 +70,10 @@ class StandingCaller:
     @property
     def log_level(self) -> str | None:
         return self._front.log_level
+
+    @property
+    def standing(self) -> Caller:
+        return self
 
     async def ask(self, method: str, params: Json | None) -> Json:
         return await _ask(self._front.connection, method, params, STANDING_DEADLINE)
@@ -92,6 +99,11 @@ class RequestCaller:
             return self.front.log_level
         level = self._meta.get(META_LOG_LEVEL)
         return level if isinstance(level, str) else None
+
+    @property
+    def standing(self) -> Caller | None:
+        front = self.front
+        return front.standing if front is not None and front.can_be_reached() else None
 
     async def ask(self, method: str, params: Json | None) -> Json:
         return await _ask(self._stream, method, params, ASK_DEADLINE)
@@ -152,6 +164,21 @@ def is_modern(context: ServerRequestContext[Any, Any]) -> bool:
 def connection_of(context: ServerRequestContext[Any, Any]) -> Connection:
     """The client connection a request came on; the SDK shows it nowhere else."""
     return context.session._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def reachability_of(context: ServerRequestContext[Any, Any]) -> Callable[[], bool] | None:
+    """
+    How to tell whether a client that is initializing has its own stream open.
+
+    None where it always has: over stdio and HTTP+SSE there is but one stream. Over streamable HTTP
+    a client may open one or not, and what is sent without one is lost.
+    """
+    session_id = connection_of(context).session_id
+    application = context.request.scope.get("app") if context.request is not None else None
+    sessions = getattr(getattr(application, "state", None), "sessions", None)
+    if session_id is None or sessions is None:
+        return None
+    return lambda: sessions.has_stream(session_id)
 
 
 def _stream_of(context: ServerRequestContext[Any, Any]) -> DispatchContext[Any]:

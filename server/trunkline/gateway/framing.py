@@ -91,6 +91,11 @@ class HttpSessions(StreamableHTTPSessionManager):
             yield
             tasks.cancel_scope.cancel()
 
+    def has_stream(self, session_id: str) -> bool:
+        """Whether a handshake client listens for what belongs to none of its requests."""
+        transport = self._server_instances.get(session_id)
+        return transport is not None and GET_STREAM_KEY in transport._request_streams  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         version = headers.get("mcp-protocol-version")

@@ -73,6 +73,10 @@ class _HeldCall:
     def log_level(self) -> str | None:
         return self._log_level
 
+    @property
+    def standing(self) -> None:
+        return None
+
     async def ask(self, method: str, params: Json | None) -> Json:
         self._count += 1
         question = _Question(f"trunkline-{self._count}", method, params)

@@ -80,7 +80,7 @@ def build_app(
         middleware=[*guard(settings), *middleware],
         lifespan=run,
     )
-    app.state.stopping = stopping
+    app.state.stopping, app.state.sessions = stopping, sessions
     return app
 
 
