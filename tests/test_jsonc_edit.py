@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trunkline.jsonc import JsonSyntaxError, parse
 from trunkline.jsonc_edit import NotAnObject, remove_member, set_member
 
-names = st.text(max_size=3)
+names = st.text(alphabet='ab"\\é\ud83d', max_size=2)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
@@ -35,7 +35,8 @@ def jsonc(draw: st.DrawFn) -> str:
             for name, inner in value.items()
         ]
         if members and draw(st.booleans()):
-            members.append(draw(st.sampled_from(members)))
+            twin = json.dumps(draw(st.sampled_from(list(value))))
+            members.insert(draw(st.integers(0, len(members))), f"{twin}: 0")
         comma = "," if members and draw(st.booleans()) else ""
         return f"{{{','.join(members)}{comma}{gap()}}}"
 

@@ -1,5 +1,6 @@
 """Trunkline: many MCP servers and plugins in, one MCP server out."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +15,5 @@ def __getattr__(name: str) -> Any:
     # A plugin author writes `from trunkline import Plugin`. Importing it here would make every
     # start of the program pay for FastMCP, so it is looked up when it is asked for.
     if name == "Plugin":
-        from trunkline.plugin.plugin import Plugin
-
-        return Plugin
+        return import_module("trunkline.plugin.plugin").Plugin
     raise AttributeError(f"module 'trunkline' has no attribute {name!r}")

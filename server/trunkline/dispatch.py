@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trunkline.catalog.catalog import Catalog
-from trunkline.catalog.snapshot import Entry, View
+from trunkline.catalog.offer import Entry
+from trunkline.catalog.view import View
 from trunkline.errors import InvalidArguments
 from trunkline.models import Caller, Client, Json
 from trunkline.providers.provider import Provider

@@ -108,6 +108,11 @@ class CommandTimeout(TrunklineError):
         )
 
 
+def _shown(name: str) -> str:
+    """A name somebody sent, short enough to be repeated to them."""
+    return repr(name if len(name) <= 200 else f"{name[:197]}...")
+
+
 def _did_you_mean(similar: Sequence[str], otherwise: str = "") -> str:
     return f" Did you mean {' or '.join(repr(name) for name in similar)}?" if similar else otherwise
 
@@ -122,7 +127,7 @@ class ToolNotFound(NotFound):
     code = "tool_not_found"
 
     def __init__(self, name: str, *, similar: Sequence[str] = ()) -> None:
-        super().__init__(f"There is no tool named {name!r}.{_did_you_mean(similar)}")
+        super().__init__(f"There is no tool named {_shown(name)}.{_did_you_mean(similar)}")
         self.name, self.similar = name, list(similar)
 
 
@@ -130,7 +135,7 @@ class PromptNotFound(NotFound):
     code = "prompt_not_found"
 
     def __init__(self, name: str, *, similar: Sequence[str] = ()) -> None:
-        super().__init__(f"There is no prompt named {name!r}.{_did_you_mean(similar)}")
+        super().__init__(f"There is no prompt named {_shown(name)}.{_did_you_mean(similar)}")
         self.name, self.similar = name, list(similar)
 
 
@@ -138,7 +143,7 @@ class ResourceNotFound(NotFound):
     code = "resource_not_found"
 
     def __init__(self, uri: str, *, similar: Sequence[str] = (), hint: str = "") -> None:
-        super().__init__(f"There is no resource {uri!r}.{hint or _did_you_mean(similar)}")
+        super().__init__(f"There is no resource {_shown(uri)}.{hint or _did_you_mean(similar)}")
         self.uri, self.similar = uri, list(similar)
 
 
@@ -146,7 +151,7 @@ class ServerNotFound(NotFound):
     code = "server_not_found"
 
     def __init__(self, name: str, *, similar: Sequence[str] = ()) -> None:
-        super().__init__(f"There is no server named {name!r}.{_did_you_mean(similar)}")
+        super().__init__(f"There is no server named {_shown(name)}.{_did_you_mean(similar)}")
         self.name, self.similar = name, list(similar)
 
 

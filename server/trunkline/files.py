@@ -5,7 +5,8 @@ Writing files that somebody cares about: all or nothing, with a copy of what was
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -20,9 +21,10 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> Path | None:
     """
     Replace what a file holds by what *change* makes of it; a file that is not there holds nothing.
 
-    Returns the copy made of the old file; None if there was none, or nothing to change. A symbolic
-    link stays one. Raises what *change* raises, `SystemRefusal`, and `ConfigError` if another
-    program keeps writing the file.
+    Returns the copy made of the old file; None if there was none, or nothing to change. Mode and
+    owner stay, and a symbolic link stays one. A new file, which may hold secrets, is for its owner
+    alone. Raises what *change* raises, `SystemRefusal`, and `ConfigError` if another program keeps
+    writing the file.
     """
     try:
         target = path.resolve()
@@ -31,11 +33,15 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> Path | None:
             new = change(old or b"")
             if new == old:
                 return None
-            if _read(target) != old:
-                continue
-            backup = None if old is None else back_up(target)
-            write(target, new)
-            return backup
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _written_beside(target, new, like=None if old is None else target) as ready:
+                backup = None if old is None else back_up(target)
+                # Last of all, so that another program has hardly a moment left to write in.
+                if _read(target) == old:
+                    ready.replace(target)
+                    return backup
+            if backup is not None:
+                backup.unlink(missing_ok=True)
     except OSError as error:
         raise SystemRefusal(error) from error
     raise ConfigError(f"{path} is being written by another program. Close that, and try again.")
@@ -49,23 +55,16 @@ def back_up(path: Path) -> Path:
     while copy.exists():
         number += 1
         copy = path.with_name(f"{path.name}.{stamp}-{number}.bak")
-    _replace(copy, path.read_bytes(), like=path)
+    with _written_beside(copy, path.read_bytes(), like=path) as ready:
+        ready.replace(copy)
     return copy
 
 
-def write(path: Path, data: bytes) -> None:
-    """
-    Write a file so that, whenever the power fails, the old one or the new one is there.
-
-    Mode and owner stay as they are. A new file, which may hold secrets, is for its owner alone;
-    folders are made where missing. Raises `OSError`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, data, like=path if path.exists() else None)
-
-
-def _replace(path: Path, data: bytes, *, like: Path | None) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextmanager
+def _written_beside(path: Path, data: bytes, *, like: Path | None) -> Generator[Path]:
+    """A file with *data*, on the disk for certain, that can take the place of *path*."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -73,11 +72,10 @@ def _replace(path: Path, data: bytes, *, like: Path | None) -> None:
             os.fsync(file.fileno())
         if like is not None:
             shutil.copymode(like, temporary)
-            _copy_owner(like, Path(temporary))
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+            _copy_owner(like, temporary)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _copy_owner(source: Path, target: Path) -> None:

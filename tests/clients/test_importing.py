@@ -193,6 +193,17 @@ def test_what_mcp_json_has_stays_and_a_second_import_adds_nothing(desk: Desk) ->
     assert "// do not touch" in desk.mcp_json.read_text()
 
 
+def test_a_new_name_takes_nobody_elses(desk: Desk) -> None:
+    desk.mcp_json.write_text(json.dumps({"mcpServers": {"a": {"command": "my-own"}}}))
+    desk.give("claude-desktop", {"a": A, "a-2": B})
+
+    written = write_import(desk.collect(), desk.mcp_json)
+
+    entries = json.loads(desk.mcp_json.read_text())["mcpServers"]
+    assert written.added == ("a-2", "a-2-2")
+    assert entries == {"a": {"command": "my-own"}, "a-2": A, "a-2-2": B}
+
+
 def test_a_dry_run_says_what_would_be_added_and_writes_nothing(desk: Desk) -> None:
     desk.give("claude-desktop", {"a": A})
 

@@ -68,10 +68,10 @@ def test_claude_desktop_has_no_projects() -> None:
 
 
 def test_of_two_products_the_one_in_use_is_taken(tmp_path: Path) -> None:
-    machine = Machine("win32", tmp_path, {})
+    machine = Machine("win32", tmp_path, {"LOCALAPPDATA": str(tmp_path / "Local")})
     insiders = tmp_path / "AppData/Roaming/Code - Insiders/User"
     insiders.mkdir(parents=True)
-    store = tmp_path / "AppData/Local/Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude"
+    store = tmp_path / "Local/Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude"
     store.mkdir(parents=True)
 
     assert client_file("vscode", machine).path.parent == insiders
@@ -79,9 +79,9 @@ def test_of_two_products_the_one_in_use_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_packaged_claude_desktop_reads_its_own_file_first(tmp_path: Path) -> None:
-    machine = Machine("win32", tmp_path, {})
+    machine = Machine("win32", tmp_path, {"LOCALAPPDATA": str(tmp_path / "Local")})
     usual = tmp_path / "AppData/Roaming/Claude/claude_desktop_config.json"
-    packaged = tmp_path / "AppData/Local/Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude"
+    packaged = tmp_path / "Local/Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude"
     for folder in (usual.parent, packaged):
         folder.mkdir(parents=True)
 

@@ -60,15 +60,52 @@ async def test_every_saved_change_is_noticed(
             assert path.read_text() == text
 
 
-async def test_an_event_alone_is_enough(tmp_path: Path) -> None:
-    path = tmp_path / "mcp.json"
+def in_a_folder_to_come(folder: Path) -> tuple[Path, Path]:
+    return folder / "not" / "yet" / "mcp.json", folder / "not" / "yet" / "mcp.json"
+
+
+def behind_a_link(folder: Path) -> tuple[Path, Path]:
+    (folder / "config").mkdir()
+    (folder / "dotfiles").mkdir()
+    path, target = folder / "config" / "mcp.json", folder / "dotfiles" / "mcp.json"
+    path.symlink_to(target)
+    return path, target
+
+
+def as_it_is(folder: Path) -> tuple[Path, Path]:
+    return folder / "mcp.json", folder / "mcp.json"
+
+
+@pytest.mark.parametrize("place", [as_it_is, in_a_folder_to_come, behind_a_link])
+async def test_an_event_is_enough(
+    tmp_path: Path, place: Callable[[Path], tuple[Path, Path]]
+) -> None:
+    path, target = place(tmp_path)
 
     async with watching(path, look_again=2 * LIMIT) as changes:
         waiting = asyncio.ensure_future(noticed(changes))
         while not waiting.done():
             # The watch begins at some moment of the first wait; what is saved later is an event.
-            path.write_text(str(asyncio.get_running_loop().time()))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(str(asyncio.get_running_loop().time()))
             await asyncio.wait([waiting], timeout=0.5)
+        await waiting
+
+
+async def test_a_change_that_is_taken_back_at_once_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text("1")
+
+    async with aclosing(watch_config(path, settle=QUIET, look_again=0.1)) as changes:
+        waiting = asyncio.ensure_future(noticed(changes))
+        path.write_text("2")
+        await asyncio.wait([waiting], timeout=QUIET / 2)
+        path.write_text("1")
+        await asyncio.wait([waiting], timeout=3 * QUIET)
+
+        assert not waiting.done()
+
+        path.write_text("3")
         await waiting
 
 

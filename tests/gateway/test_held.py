@@ -20,6 +20,7 @@ class Requester:
     def __init__(self) -> None:
         self.client = Client(id="1", era=Era.MODERN, protocol_version="2026-07-28")
         self.log_level = None
+        self.standing = None
         self.told: list[tuple[str, Json | None]] = []
 
     async def ask(self, method: str, params: Json | None) -> Json:

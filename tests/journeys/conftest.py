@@ -89,3 +89,15 @@ def era(request: pytest.FixtureRequest) -> str:
 def journey(shared_gateway: Gateway, era: str, request: pytest.FixtureRequest) -> Journey:
     """Each way there is: two eras of clients to four servers."""
     return Journey(shared_gateway, era, request.param)
+
+
+@pytest.fixture(params=DOWNSTREAMS)
+def handshake_journey(shared_gateway: Gateway, request: pytest.FixtureRequest) -> Journey:
+    """A handshake client's ways to the four servers."""
+    return Journey(shared_gateway, "handshake", request.param)
+
+
+@pytest.fixture(params=DOWNSTREAMS)
+def modern_journey(shared_gateway: Gateway, request: pytest.FixtureRequest) -> Journey:
+    """A modern client's ways to the four servers."""
+    return Journey(shared_gateway, "modern", request.param)

@@ -17,7 +17,7 @@ import aiohttp
 
 Json = dict[str, Any]
 
-LIMIT: Final = 30.0
+LIMIT: Final = 20.0
 """Seconds an answer may take."""
 
 LINE_LIMIT: Final = 64 * 1024 * 1024
@@ -150,7 +150,8 @@ class RawClient:
             else:
                 opened = asyncio.Event()
                 stream = tasks.create_task(self._read_standing(opened))
-                await opened.wait()
+                async with asyncio.timeout(LIMIT):
+                    await opened.wait()
                 for uri in uris:
                     await self.request("resources/subscribe", {"uri": uri})
             yield
@@ -160,12 +161,12 @@ class RawClient:
             stream.cancel()
 
     async def hear(self, method: str) -> Json:
-        """Wait for a notification and return its params; what came before it is forgotten."""
+        """Wait for a notification, take it out of `heard` and return its params."""
         async with asyncio.timeout(LIMIT):
             while True:
-                while self.heard:
-                    message = self.heard.pop(0)
+                for message in self.heard:
                     if message["method"] == method:
+                        self.heard.remove(message)
                         return message.get("params") or {}
                 self._news.clear()
                 await self._news.wait()
@@ -197,7 +198,10 @@ class RawClient:
 
     async def _read_standing(self, opened: asyncio.Event) -> None:
         headers = {**self._headers, "Accept": "text/event-stream"}
-        async with self._http.get(self._url, headers=headers) as reply:
+        reply = await self._http.get(self._url, headers=headers)
+        while reply.status == 409:  # the one before is not yet seen to be closed
+            reply = await self._http.get(self._url, headers=headers)
+        async with reply:
             assert reply.status == 200
             opened.set()
             async for line in reply.content:

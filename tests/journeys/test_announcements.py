@@ -48,14 +48,12 @@ async def test_what_a_server_adds_and_removes_is_seen_without_reconnecting(
     assert not grown & after_shrinking
 
 
-async def test_a_modern_client_hears_only_what_it_asked_for(journey: Journey) -> None:
-    if journey.era == "handshake":
-        pytest.skip("A handshake client hears of all lists.")
-    fruit = f"berry_{journey.downstream}"
-    async with journey.raw() as client, client.listening(lists=["prompts"]):
-        await client.call(journey.name("grow"), {"name": fruit})
+async def test_a_modern_client_hears_only_what_it_asked_for(modern_journey: Journey) -> None:
+    fruit = f"berry_{modern_journey.downstream}"
+    async with modern_journey.raw() as client, client.listening(lists=["prompts"]):
+        await client.call(modern_journey.name("grow"), {"name": fruit})
         heard = await client.hear("notifications/prompts/list_changed")
-        await client.call(journey.name("shrink"), {"name": fruit})
+        await client.call(modern_journey.name("shrink"), {"name": fruit})
         await client.hear("notifications/prompts/list_changed")
 
     assert META + "subscriptionId" in heard["_meta"]
@@ -104,10 +102,8 @@ async def test_two_subscribers_hear_of_it_and_the_one_that_stays_still_does(
     assert heard["uri"] == uri
 
 
-async def test_subscribing_to_what_nobody_has_is_refused(journey: Journey) -> None:
-    if journey.era == "modern":
-        pytest.skip("A modern client is told which subscriptions were honoured.")
-    async with journey.raw() as client:
+async def test_subscribing_to_what_nobody_has_is_refused(handshake_journey: Journey) -> None:
+    async with handshake_journey.raw() as client:
         with pytest.raises(Refused) as refused:
             await client.request("resources/subscribe", {"uri": "nobody://has/this"})
 
@@ -115,13 +111,11 @@ async def test_subscribing_to_what_nobody_has_is_refused(journey: Journey) -> No
 
 
 async def test_a_modern_client_is_told_which_subscriptions_are_honoured(
-    journey: Journey,
+    modern_journey: Journey,
 ) -> None:
-    if journey.era == "handshake":
-        pytest.skip("A handshake client gets an error instead.")
-    person_wants = [journey.uri(offers.STATIC), "nobody://has/this"]
+    person_wants = [modern_journey.uri(offers.STATIC), "nobody://has/this"]
     async with (
-        journey.client() as client,
+        modern_journey.client() as client,
         client.listen(tools_list_changed=True, resource_subscriptions=person_wants) as stream,
     ):
         honoured = stream.honored

@@ -195,11 +195,9 @@ async def headers_of(client: RawClient, journey: Journey) -> dict[str, str]:
     return result["structuredContent"]["headers"]
 
 
-async def test_a_header_that_contradicts_the_body_is_refused(journey: Journey) -> None:
-    if journey.era == "handshake":
-        pytest.skip("The handshake era has no routing headers.")
-    params = {"name": journey.name("routed"), "arguments": {"region": "north"}}
-    async with journey.raw() as client:
+async def test_a_header_that_contradicts_the_body_is_refused(modern_journey: Journey) -> None:
+    params = {"name": modern_journey.name("routed"), "arguments": {"region": "north"}}
+    async with modern_journey.raw() as client:
         for wrong in ({"Mcp-Param-Region": "south"}, {"Mcp-Name": "routed"}):
             with pytest.raises(Refused) as refused:
                 await client.request("tools/call", params, headers=wrong)

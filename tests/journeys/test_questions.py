@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.gateway_under_test import Gateway
 from tests.journeys.conftest import Journey
 from tests.journeys.raw_client import ABILITIES, META, Json, Refused
 from tests.servers import offers
@@ -141,9 +142,11 @@ async def test_a_client_that_cannot_be_asked_is_not(journey: Journey) -> None:
         assert refused.value.data["requiredCapabilities"] == {"elicitation": {}}
 
 
-async def test_a_modern_servers_state_passes_untouched(journey: Journey) -> None:
-    if (journey.era, journey.downstream_era) != ("modern", "modern"):
-        pytest.skip("Both ends must be modern: otherwise the gateway answers in between.")
+@pytest.mark.parametrize("transport", ["stdio", "http"])
+async def test_a_modern_servers_state_passes_untouched(
+    shared_gateway: Gateway, transport: str
+) -> None:
+    journey = Journey(shared_gateway, "modern", f"modern_{transport}")
     params = {"name": journey.name("interview"), "arguments": {}}
     async with journey.raw() as client:
         first = await client.request("tools/call", params)
@@ -162,9 +165,11 @@ async def test_a_modern_servers_state_passes_untouched(journey: Journey) -> None
     assert result["structuredContent"]["answers"] == answers
 
 
-async def test_a_held_call_goes_on_for_the_same_request_only(journey: Journey) -> None:
-    if (journey.era, journey.downstream_era) != ("modern", "handshake"):
-        pytest.skip("A call is held for a modern client in front of a handshake server.")
+@pytest.mark.parametrize("transport", ["stdio", "http"])
+async def test_a_held_call_goes_on_for_the_same_request_only(
+    shared_gateway: Gateway, transport: str
+) -> None:
+    journey = Journey(shared_gateway, "modern", f"handshake_{transport}")
     params = {"name": journey.name("ask"), "arguments": {}}
     async with journey.raw() as client:
         first = await client.request("tools/call", params)

@@ -9,9 +9,8 @@ What exists at one moment: immutable, complete, and served from memory.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from trunkline.catalog.offer import Entry as Entry
 from trunkline.catalog.offer import Offer
-from trunkline.catalog.view import View as View
+from trunkline.catalog.view import View
 from trunkline.models import Kind
 
 

@@ -43,6 +43,16 @@ class View:
         return self._definitions("tools")
 
     @cached_property
+    def handshake_tools(self) -> tuple[Json, ...]:
+        """
+        The definitions for clients of the handshake era.
+
+        Until 2025-11-25 an `outputSchema` describes an object; a strict client of that time drops
+        the whole list for one that does not.
+        """
+        return tuple(_for_handshake(tool) for tool in self.tools)
+
+    @cached_property
     def prompts(self) -> tuple[Json, ...]:
         return self._definitions("prompts")
 
@@ -254,3 +264,10 @@ def _schemes(offers: Iterable[Offer]) -> Mapping[str, str]:
         wanted = scheme_of(offer.prefix, offer.provider)
         taken[free_scheme(wanted, offer.provider, taken)] = offer.provider
     return {provider: scheme for scheme, provider in taken.items()}
+
+
+def _for_handshake(tool: Json) -> Json:
+    schema = tool.get("outputSchema")
+    if schema is None or (isinstance(schema, dict) and schema.get("type") == "object"):
+        return tool
+    return {key: value for key, value in tool.items() if key != "outputSchema"}

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from trunkline.app import App, open_app
-from trunkline.catalog.snapshot import Entry
+from trunkline.catalog.offer import Entry
 from trunkline.cli.arguments import parse_arguments, parse_object
 from trunkline.cli.contents import show_result
 from trunkline.cli.options import (

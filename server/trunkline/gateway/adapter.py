@@ -192,7 +192,8 @@ class Adapter:
                 "This cursor is unknown: Trunkline sends every list whole. Ask without a cursor."
             )
         view = self._catalog.snapshot.view(caller.client.org)
-        items: list[Json] = list(getattr(view, kind))
+        strict = kind == "tools" and caller.client.era is Era.HANDSHAKE
+        items: list[Json] = list(view.handshake_tools if strict else getattr(view, kind))
         return listed(
             member,
             items,

@@ -30,6 +30,8 @@ def shape(result: Json, era: Era, server_info: Json, *, cacheable: bool = False)
         if not signed and not any(key in result for key in MODERN_ONLY):
             return result
         shaped = {key: value for key, value in result.items() if key not in MODERN_ONLY}
+        if not isinstance(shaped.get("structuredContent", {}), dict):
+            del shaped["structuredContent"]  # an object until 2026-07-28; the text says the same
         if signed:
             shaped["_meta"] = {key: meta[key] for key in meta if key != META_SERVER_INFO}
             if not shaped["_meta"]:

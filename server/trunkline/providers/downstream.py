@@ -83,6 +83,8 @@ class DownstreamProvider:
         self._complaint: str | None = None
         self._look = look
         self._learned = known is not None
+        self._fetching = False
+        self._failing: frozenset[Kind] = frozenset()
         self._wanted: dict[str, set[str]] = {}
         """Resource URI -> ids of the clients that subscribed to it."""
 
@@ -132,7 +134,7 @@ class DownstreamProvider:
         """Whether the first attempt to connect and list is over, either way."""
         state = self.status.state
         if state is State.CONNECTED:
-            return self._learned and not self._stale
+            return self._learned and not self._fetching and not self._stale - self._failing
         return state is not State.CONNECTING
 
     # -- life ---------------------------------------------------------------------------------
@@ -431,20 +433,30 @@ class DownstreamProvider:
             if session is None:
                 continue  # the next session that becomes ready starts this again
             stale = frozenset(self._stale)
+            self._stale.clear()
+            self._fetching = True
             try:
-                listing = await fetch(
+                fetched = await fetch(
                     session, stale, self.listing, timeout=self._settings.list_timeout
                 )
-            except (RpcError, DownstreamError, ChannelLost) as error:
-                self._list_error = f"Its lists could not be fetched: {error}"
-                log.warning("list.failed", server=self.name, error=str(error))
-                self._learned = True
-                self._try_again_later()
-                continue
-            self._stale -= stale
-            self._list_error = None
+            except ChannelLost as lost:
+                self._stale |= stale
+                log.info("list.interrupted", server=self.name, reason=str(lost))
+                continue  # the next session lists everything
+            finally:
+                self._fetching = False
             self._learned = True
-            self._take(listing)
+            self._take(fetched.listing)
+            self._note_failures(fetched.failures)
+
+    def _note_failures(self, failures: Mapping[Kind, str]) -> None:
+        error = "; ".join(failures.values()) or None
+        if error is not None and error != self._list_error:
+            log.warning("list.failed", server=self.name, reason=error)
+        self._list_error, self._failing = error, frozenset(failures)
+        if failures:
+            self._stale.update(failures)
+            self._try_again_later()
 
     def _try_again_later(self) -> None:
         asyncio.get_running_loop().call_later(LIST_AGAIN, self._refresh.set)

@@ -1,10 +1,13 @@
 """Asking a server for everything it lists, page by page."""
 
-from collections.abc import Collection
-from typing import Any, Final
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
+from trunkline.downstream.channel import ChannelLost
 from trunkline.downstream.session import Session
-from trunkline.errors import RpcError
+from trunkline.errors import DownstreamTimeout, RpcError
 from trunkline.models import KINDS, Era, Json, Kind, Listing
 from trunkline.wire import METHOD_NOT_FOUND
 
@@ -20,30 +23,50 @@ METHOD_OF: Final[dict[Kind, tuple[str, str, str]]] = {
 """Kind -> the method, the member of its result, and the capability it needs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a server lists now, and which lists it did not give."""
+
+    listing: Listing
+    failures: Mapping[Kind, str]
+    """Kind -> why its list is as it was known before."""
+
+
 async def fetch(
     session: Session, kinds: Collection[Kind], known: Listing | None, *, timeout: float
-) -> Listing:
+) -> Fetched:
     """
-    List the given kinds anew and keep the others as they were known.
+    List the given kinds anew, all at once, and keep the others as they were known.
 
-    *timeout* is in seconds per page. Raises what `Session.own_request` raises.
+    *timeout* is in seconds per page. Raises `ChannelLost`; what goes wrong with one list is among
+    the failures, and costs no other.
     """
     greeting = session.greeting
     known = known or Listing()
     lists: dict[Kind, tuple[Json, ...]] = {kind: known.of(kind) for kind in KINDS}
-    ttl, scope = known.ttl_ms, known.cache_scope
-    for kind in KINDS:
+    pages: list[Json] = []
+    failures: dict[Kind, str] = {}
+
+    async def fetch_one(kind: Kind) -> None:
         method, member, capability = METHOD_OF[kind]
-        if kind not in kinds:
-            continue
         if capability not in greeting.capabilities:
             lists[kind] = ()
-            continue
-        lists[kind], last = await _all_pages(session, method, member, timeout=timeout)
-        if session.era is Era.MODERN:
-            ttl = _ttl(last)
-            scope = "public" if last.get("cacheScope") == "public" else "private"
-    return Listing(
+            return
+        try:
+            lists[kind], page = await _all_pages(session, method, member, timeout=timeout)
+        except (RpcError, DownstreamTimeout) as error:
+            failures[kind] = f"{method} failed: {error}"
+        else:
+            pages.append(page)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for kind in kinds:
+                group.create_task(fetch_one(kind))
+    except* ChannelLost as lost:
+        raise lost.exceptions[0] from None
+    modern = session.era is Era.MODERN
+    listing = Listing(
         tools=lists["tools"],
         prompts=lists["prompts"],
         resources=lists["resources"],
@@ -51,9 +74,15 @@ async def fetch(
         instructions=greeting.instructions,
         capabilities=greeting.capabilities,
         server_info=greeting.server_info,
-        ttl_ms=ttl,
-        cache_scope=scope,
+        ttl_ms=min(map(_ttl, pages), default=known.ttl_ms) if modern else 0,
+        cache_scope=_scope(pages) if modern and pages else "private",
     )
+    return Fetched(listing, failures)
+
+
+def _scope(pages: Collection[Json]) -> Literal["public", "private"]:
+    public = all(page.get("cacheScope") == "public" for page in pages)
+    return "public" if public else "private"
 
 
 async def _all_pages(
