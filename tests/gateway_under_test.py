@@ -51,7 +51,7 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    servers: Mapping[str, Json],
+    servers: Mapping[str, Json] | str | None,
     folder: Path,
     *,
     plugins: tuple[Path, ...] = (),
@@ -59,12 +59,14 @@ async def gateway(
     **settings: Any,
 ) -> AsyncGenerator[Gateway]:
     """
-    Serve *servers*, with state under *folder*.
+    Serve *servers*, with state under *folder*. A text is a mcp.json as it stands; None is none.
 
     With *settled* the block begins when every server has connected or failed.
     """
     config = folder / "mcp.json"
-    config.write_text(json.dumps({"mcpServers": servers}))
+    if servers is not None:
+        text = servers if isinstance(servers, str) else json.dumps({"mcpServers": servers})
+        config.write_text(text)
     chosen = Settings(
         config=config,
         home=folder / "home",
@@ -124,16 +126,14 @@ class Person:
     async def log(self, params: types.LoggingMessageNotificationParams) -> None:
         self.logs.append(params)
 
-    async def on_progress(
-        self, progress: float, total: float | None, message: str | None
-    ) -> None:
+    async def on_progress(self, progress: float, total: float | None, message: str | None) -> None:
         self.progress.append((progress, total, message))
 
     async def notice(self, message: Any) -> None:
         self.notices.append(getattr(message, "method", type(message).__name__))
 
-    def client(self, url: str, era: str) -> Client:
-        """A client of the MCP SDK that can do everything."""
+    def client(self, url: Any, era: str) -> Client:
+        """A client of the MCP SDK that can do everything; *url* may be one of its transports."""
         return Client(
             url,
             mode="legacy" if era == "handshake" else "auto",

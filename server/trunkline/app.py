@@ -45,7 +45,7 @@ from trunkline.providers.health import look as look_at
 from trunkline.providers.roster import Roster
 from trunkline.providers.transports import connect_to, plugin_channel
 from trunkline.settings import Settings
-from trunkline.wire import LATEST_HANDSHAKE, METHOD_NOT_FOUND
+from trunkline.wire import LATEST_MODERN, METHOD_NOT_FOUND
 
 log = structlog.get_logger(__name__)
 
@@ -106,16 +106,14 @@ class App:
         """How every server and plugin stands now."""
         known = [self._report(provider) for provider in self._roster.providers]
         names = {report.name for report in known}
-        unstarted = [
-            ServerReport(
-                name=problem.server,
-                kind="",
-                state=State.ERROR,
-                reason=problem.message,
-                last_error=problem.message,
-            )
-            for problem in self.config.problems
+        wrong = {
+            problem.server: problem.message
+            for problem in reversed(self.config.problems)
             if problem.server is not None and problem.server not in names
+        }
+        unstarted = [
+            ServerReport(name=name, kind="", state=State.ERROR, reason=first, last_error=first)
+            for name, first in reversed(wrong.items())
         ]
         failed = [
             ServerReport(
@@ -180,8 +178,8 @@ class LocalCaller:
     def __init__(self, on_notice: Callable[[str, Json | None], None] | None) -> None:
         self.client = Client(
             id="command-line",
-            era=Era.HANDSHAKE,
-            protocol_version=LATEST_HANDSHAKE,
+            era=Era.MODERN,
+            protocol_version=LATEST_MODERN,
             info={"name": "trunkline-cli", "version": __version__},
         )
         self.log_level: str | None = None
@@ -273,6 +271,7 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
         try:
             yield app
         finally:
+            plugins.on_change = None
             announcements.close()
             following.cancel()
             announcing.cancel()
@@ -298,15 +297,16 @@ class ConfigFollower:
         for config in changes.renamed:
             self._roster.reconfigure(config)
         _seat_plugins(self._roster, self._plugins)  # a plugin's name may be free, or taken, now
-        for problem in new.problems:
-            if problem not in old.problems:
-                log.warning("config.problem", code=problem.code, problem=str(problem))
 
     async def run(self) -> None:
         """Apply every change of the file."""
         async for _ in self._changes:
+            before = self._app.problems()
             log.info("config.changed", path=str(self._app.config_path))
             self.apply()
+            for problem in self._app.problems():
+                if problem not in before:
+                    log.warning("config.problem", code=problem.code, problem=str(problem))
 
     def _put(self, config: ServerConfig) -> None:
         settings = self._app.settings.downstream

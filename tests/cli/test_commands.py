@@ -66,6 +66,17 @@ def test_check_points_at_the_place_where_mcp_json_is_broken(workplace: Workplace
     assert "Traceback" not in done.stderr
 
 
+def test_a_problem_that_is_no_servers_own_degrades_too(workplace: Workplace) -> None:
+    (workplace.folder / "mcp.json").write_text(
+        json.dumps({"mcpServers": {"off": {**MISSING, "disabled": True}}, "mcpServer": {}})
+    )
+
+    done = workplace.run("check")
+
+    assert done.returncode == 1
+    assert "[config_unknown_key]" in done.stdout
+
+
 def test_list_prints_what_a_client_gets(workplace: Workplace) -> None:
     workplace.configure({"all": stdio_entry("everything")})
 
@@ -135,6 +146,16 @@ def test_a_call_that_fails_exits_1_and_one_that_makes_no_sense_2(workplace: Work
     )
     assert twice.returncode == 2
     assert twice.stderr.endswith("[usage]\n")
+
+
+def test_a_tool_that_is_known_from_before_can_be_called_at_once(workplace: Workplace) -> None:
+    workplace.configure({"all": stdio_entry("everything")})
+
+    first = workplace.run("call", "all__big", "bytes=3")
+    second = workplace.run("call", "all__big", "bytes=3")
+
+    assert (first.returncode, second.returncode) == (0, 0), second.stderr
+    assert second.stdout == first.stdout
 
 
 def test_a_call_ends_at_its_timeout(workplace: Workplace) -> None:

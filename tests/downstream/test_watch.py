@@ -84,11 +84,12 @@ async def test_an_event_is_enough(
 
     async with watching(path, look_again=2 * LIMIT) as changes:
         waiting = asyncio.ensure_future(noticed(changes))
+        # The watch begins at some moment of a wait; what happens after that is an event.
+        await asyncio.wait([waiting], timeout=0.5)
+        target.parent.mkdir(parents=True, exist_ok=True)
         while not waiting.done():
-            # The watch begins at some moment of the first wait; what is saved later is an event.
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(str(asyncio.get_running_loop().time()))
             await asyncio.wait([waiting], timeout=0.5)
+            target.write_text(str(asyncio.get_running_loop().time()))
         await waiting
 
 

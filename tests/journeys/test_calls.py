@@ -141,7 +141,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(journey: Journey) -> 
     person, held = Person(), asyncio.Event()
     key = f"{journey.era}-gives-up"
 
-    async def on_progress(*_: object) -> None:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         held.set()
 
     async with journey.client(person) as client, asyncio.timeout(20):

@@ -53,9 +53,7 @@ async def test_templates_are_listed_losslessly_and_in_order(journey: Journey) ->
     assert told == list(offers.TEMPLATES)
 
 
-async def test_servers_stand_in_the_order_of_the_file(
-    shared_gateway: Gateway, era: str
-) -> None:
+async def test_servers_stand_in_the_order_of_the_file(shared_gateway: Gateway, era: str) -> None:
     async with raw_client(shared_gateway.mcp, era) as client:
         listed = (await client.request("tools/list"))["tools"]
 

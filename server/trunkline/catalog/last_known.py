@@ -8,13 +8,14 @@ alone; it is taken only while the server's configuration is still the same.
 import hashlib
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from trunkline.models import Json, Listing
+from trunkline.models import KINDS, Json, Kind, Listing
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +51,7 @@ class LastKnown:
                 "format": FORMAT,
                 "server": name,
                 "fingerprint": fingerprint,
-                "listing": _listing.dump_python(listing, mode="json"),
+                "listing": _listing.dump_python(_objects(listing), mode="json"),
             }
             text = _file.dump_json(content)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,6 +62,15 @@ class LastKnown:
     def _path(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
         return self._folder / f"{digest[:32]}.json"
+
+
+def _objects(listing: Listing) -> Listing:
+    """A listing without the items that are no objects: nobody could use them."""
+    listed: dict[Kind, tuple[Any, ...]] = {kind: listing.of(kind) for kind in KINDS}
+    usable = {
+        kind: tuple(i for i in items if isinstance(i, dict)) for kind, items in listed.items()
+    }
+    return replace(listing, **usable)
 
 
 def _replace(path: Path, text: bytes) -> None:

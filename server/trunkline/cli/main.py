@@ -10,7 +10,9 @@ A command is imported when it is called, so that it pays for nothing but itself.
 """
 
 import gc
+import os
 import sys
+import threading
 from typing import Final
 
 from cyclopts import App, CycloptsError
@@ -71,7 +73,13 @@ def main() -> None:
     # What is imported stays, so looking for garbage in it only costs time: a tenth of the start.
     gc.disable()
     tolerate_any_character()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
+        # A plugin's function that never returns holds its thread, and Python would wait for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -106,7 +114,5 @@ def _reason(raised: BaseException) -> TrunklineError | None:
 
 
 def _sentence(error: CycloptsError) -> str:
-    # Cyclopts begins a verbose message with the place in our source.
-    error.verbose = False
     command = " ".join(("trunkline", *(error.command_chain or ())))
     return f"{str(error).strip()} See `{command} --help`."

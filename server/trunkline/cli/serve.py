@@ -23,7 +23,7 @@ from trunkline.cli.running import log_steadily, run_async
 from trunkline.cli.screen import count, say
 from trunkline.cli.start import describe_problem, tell_start
 from trunkline.gateway.http import build_app, listen, serve_http
-from trunkline.gateway.stdio import serve_stdio
+from trunkline.gateway.stdio import serve_stdio, standard_streams
 from trunkline.models import State
 from trunkline.settings import Settings
 
@@ -59,14 +59,16 @@ def serve(
 
 
 async def _serve_stdio(settings: Settings) -> None:
-    async with open_app(settings, single_client=True) as app:
-        _tell_problems(app)
-        if sys.stdin.isatty():
-            say(
-                "Waiting for an MCP client on stdin. For clients that connect over HTTP: "
-                "trunkline serve --http 127.0.0.1:8080"
-            )
-        await serve_stdio(app.server)
+    if sys.stdin.isatty():
+        say(
+            "Waiting for an MCP client on stdin. For clients that connect over HTTP: "
+            "trunkline serve --http 127.0.0.1:8080"
+        )
+    # Before anything else, so that what a plugin prints while it loads is no protocol.
+    with standard_streams() as streams:
+        async with open_app(settings, single_client=True) as app:
+            _tell_problems(app)
+            await serve_stdio(app.server, streams)
 
 
 async def _serve_http(settings: Settings) -> None:

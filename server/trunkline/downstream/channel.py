@@ -130,11 +130,17 @@ class Channel:
 
     # -- what a session calls -----------------------------------------------------------------
 
+    def new_exchange(self, method: str) -> Exchange:
+        """What `request` is to use, for a session that has more to put into its inbox."""
+        self._last_id += 1
+        return Exchange(self._last_id, method)
+
     async def request(
         self,
         method: str,
         params: Json | None,
         *,
+        exchange: Exchange | None = None,
         on_inbound: OnInbound | None = None,
         headers: Mapping[str, str] | None = None,
         progress: bool = False,
@@ -148,8 +154,7 @@ class Channel:
 
         Raises `RpcError` (the server's own error) or `ChannelLost`.
         """
-        self._last_id += 1
-        exchange = Exchange(self._last_id, method)
+        exchange = exchange or self.new_exchange(method)
         if self.closed.is_set():
             raise ChannelLost(self.reason, sent=False)
         message: Json = {"jsonrpc": "2.0", "id": exchange.id, "method": method}

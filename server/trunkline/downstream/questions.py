@@ -19,7 +19,7 @@ from typing import Any, Final
 import structlog
 from anyio import CancelScope
 
-from trunkline.downstream.channel import Channel, Inbound
+from trunkline.downstream.channel import Channel, Exchange, Inbound
 from trunkline.errors import RpcError
 from trunkline.models import Caller, Json
 from trunkline.wire import INTERNAL_ERROR, METHOD_NOT_FOUND
@@ -37,10 +37,10 @@ CAPABILITY_OF: Final[Mapping[str, str]] = {
 class Call:
     """One client request in flight on a session."""
 
-    __slots__ = ("caller", "clock", "missing", "questions", "timeout", "token")
+    __slots__ = ("caller", "clock", "exchange", "missing", "questions", "timeout", "token")
 
-    def __init__(self, caller: Caller, token: Any, timeout: float) -> None:
-        self.caller = caller
+    def __init__(self, caller: Caller, exchange: Exchange, token: Any, timeout: float) -> None:
+        self.caller, self.exchange = caller, exchange
         self.token = token
         """The client's own progress token; the server knows our request id instead."""
 

@@ -192,8 +192,8 @@ class Session:
         """
         meta = dict(params.get("_meta") or {})
         token = meta.pop("progressToken", None)
-        call = Call(caller, token, timeout)
         await self._follow_level(caller)
+        call = Call(caller, self.channel.new_exchange(method), token, timeout)
         params, headers = self._address(method, params, meta, caller, headers)
         self.last_used = asyncio.get_running_loop().time()
         self.questions.calls[call] = None
@@ -202,6 +202,7 @@ class Session:
                 return await self.channel.request(
                     method,
                     params,
+                    exchange=call.exchange,
                     on_inbound=partial(self._arrived, call),
                     headers=headers,
                     progress=token is not None,
@@ -261,10 +262,7 @@ class Session:
                 info=client.info or self.identity.info, capabilities=client.capabilities
             )
             meta.update(envelope(told))
-            level = caller.log_level
-            if level is None and client.era is Era.HANDSHAKE:
-                level = "debug"  # a handshake client that never chose a level gets every message
-            if level is not None:
+            if (level := _level_of(caller)) is not None:
                 meta[META_LOG_LEVEL] = level
             headers = {**modern_headers(method), **(headers or {})}
         if meta:
@@ -298,7 +296,9 @@ class Session:
         elif not self._announced(inbound):
             calls = self.questions.only_client()
             if calls:
-                self.channel.spawn(self._arrived(calls[-1], inbound))
+                # Behind what came before it and ahead of the answer, as it stood on the wire.
+                waiting = (call for call in reversed(calls) if not call.exchange.settled)
+                next(waiting, calls[-1]).exchange.put(inbound)
             elif inbound.method == "notifications/message" and self._owner is not None:
                 self.channel.spawn(self._tell_owner(self._owner, inbound))
 
@@ -374,23 +374,34 @@ class Session:
     async def set_level(self, client: Client, level: str) -> None:
         """Note the level a client wants, and have the server send the lowest that is wanted."""
         self._levels[client.id] = level
-        lowest = min(self._levels.values(), key=LOG_LEVELS.index)
-        if lowest == self.log_level or self.era is Era.MODERN:
+        in_flight = (_level_of(call.caller) for call in self.questions.calls)
+        wanted = {level for level in (*self._levels.values(), *in_flight) if level in LOG_LEVELS}
+        await self._send_level(min(wanted, key=LOG_LEVELS.index))
+
+    async def _follow_level(self, caller: Caller) -> None:
+        """See that the server sends what a caller wants to hear; others may want more."""
+        if caller.log_level in LOG_LEVELS and caller.client.era is Era.HANDSHAKE:
+            self._levels[caller.client.id] = caller.log_level
+        elif caller.log_level is None and self.log_level is None:
+            return  # nobody has chosen: the server sends what it likes
+        level = _level_of(caller)
+        if level in LOG_LEVELS and (
+            self.log_level is None or not wants_level(self.log_level, level)
+        ):
+            await self._send_level(level)
+
+    async def _send_level(self, level: str) -> None:
+        if level == self.log_level or self.era is Era.MODERN:
             return
         if "logging" not in self.greeting.capabilities:
             return
-        self.log_level = lowest
+        self.log_level = level
         try:
             await self.own_request(
-                "logging/setLevel", {"level": lowest}, timeout=self._settings.probe_timeout
+                "logging/setLevel", {"level": level}, timeout=self._settings.probe_timeout
             )
         except (RpcError, DownstreamTimeout, ChannelLost) as error:
             log.info("level.not_set", server=self.config.name, error=str(error))
-
-    async def _follow_level(self, caller: Caller) -> None:
-        level = caller.log_level
-        if level is not None and self._levels.get(caller.client.id) != level:
-            await self.set_level(caller.client, level)
 
     def forget(self, client_id: str) -> None:
         """A client has left."""
@@ -407,8 +418,13 @@ def _missing_capability(missing: Json) -> RpcError:
     )
 
 
+def _level_of(caller: Caller) -> str | None:
+    """From which level on a caller wants messages; None if it wants none."""
+    if caller.log_level is None and caller.client.era is Era.HANDSHAKE:
+        return "debug"  # one that never chose a level gets every message
+    return caller.log_level  # 2026-07-28: without a level in the request, no messages
+
+
 def _wants(caller: Caller, level: Any) -> bool:
-    wanted = caller.log_level
-    if wanted is None and caller.client.era is Era.MODERN:
-        return False  # 2026-07-28: without a level in the request, no messages
-    return wants_level(wanted, str(level))
+    wanted = _level_of(caller)
+    return wanted is not None and wants_level(wanted, str(level))

@@ -268,7 +268,7 @@ class Supervisor:
         if failure is None:
             self._become(State.DISCONNECTED)
         else:
-            self.last_failure = failure
+            before, self.last_failure = self._failure, failure
             self._failure = (
                 failure.reason if isinstance(failure, DownstreamUnavailable) else str(failure)
             )
@@ -278,7 +278,9 @@ class Supervisor:
                 self._failures += 1
             self._failed_at = now
             event = "session.failed" if session.ready_since is None else "session.lost"
-            log.warning(event, server=self.name, reason=self._failure, failures=self._failures)
+            # The same reason again is no news.
+            tell = log.debug if self._failure == before else log.warning
+            tell(event, server=self.name, reason=self._failure, failures=self._failures)
             self._become(State.ERROR)
         if session.ready_since is None:
             self._finish_attempt()

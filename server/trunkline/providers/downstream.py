@@ -12,7 +12,12 @@ from functools import partial
 from typing import Any, Final, Self
 
 import structlog
-from mcp.shared.inbound import encode_header_value, mcp_param_headers, x_mcp_header_map
+from mcp.shared.inbound import (
+    encode_header_value,
+    find_invalid_x_mcp_header,
+    mcp_param_headers,
+    x_mcp_header_map,
+)
 
 from trunkline import __version__
 from trunkline.downstream.channel import ChannelLost, Inbound
@@ -79,9 +84,15 @@ class DownstreamProvider:
 
         self._stale: set[Kind] = set()
         self._refresh = asyncio.Event()
+        self._under_way = 0
+        """Requests that have not ended."""
+
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._list_error: str | None = None
         self._complaint: str | None = None
         self._look = look
+        self._runs = asyncio.Event()
         self._learned = known is not None
         self._fetching = False
         self._failing: frozenset[Kind] = frozenset()
@@ -143,6 +154,7 @@ class DownstreamProvider:
     async def running(self) -> AsyncGenerator[Self]:
         """Own the sessions; leaving closes them all."""
         async with self._pool.open(), asyncio.TaskGroup() as tasks:
+            self._runs.set()
             keeping = [tasks.create_task(self._keep_lists())]
             if self._look is not None:
                 keeping.append(tasks.create_task(self._keep_looking(self._look)))
@@ -168,6 +180,14 @@ class DownstreamProvider:
         self._primary = self._open(
             key, identity, owner, is_primary=True, eager=eager, idle_timeout=idle
         )
+
+    async def drained(self, limit: float) -> None:
+        """Wait until no request is under way any more, or for *limit* seconds."""
+        try:
+            async with asyncio.timeout(limit):
+                await self._quiet.wait()
+        except TimeoutError:
+            log.info("provider.cut_short", server=self.name, requests=self._under_way)
 
     def reconfigure(self, config: ServerConfig) -> None:
         """Take a configuration that differs only in names, rules or rank: no reconnection."""
@@ -204,10 +224,17 @@ class DownstreamProvider:
         Raises `RpcError` or `DownstreamError`.
         """
         send = partial(self._send, method, caller=caller, repeatable=repeatable)
-        result = await send(params)
-        if is_input_required(result) and caller.client.era is Era.HANDSHAKE:
-            return await complete(self.name, result, params, caller, send)
-        return result
+        self._under_way += 1
+        self._quiet.clear()
+        try:
+            result = await send(params)
+            if is_input_required(result) and caller.client.era is Era.HANDSHAKE:
+                return await complete(self.name, result, params, caller, send)
+            return result
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
 
     def may_ask(self, client: Client) -> bool:
         """Whether a request of this modern client can end in a server-to-client request."""
@@ -299,6 +326,7 @@ class DownstreamProvider:
     async def _session_for(self, caller: Caller) -> Session:
         if self.config.disabled:
             raise DownstreamUnavailable(self.name, "it is disabled in mcp.json.")
+        await self._runs.wait()  # a tool that is known from before can be called at once
         key, identity = self._key_for(caller.client)
         supervisor = self._pool.find(key)
         if supervisor is None:
@@ -446,8 +474,12 @@ class DownstreamProvider:
             finally:
                 self._fetching = False
             self._learned = True
-            self._take(fetched.listing)
             self._note_failures(fetched.failures)
+            try:
+                self._take(fetched.listing)
+            except Exception:  # the border of one server: what it lists must not end the others
+                self._list_error = "What it lists could not be understood."
+                log.exception("list.crashed", server=self.name)
 
     def _note_failures(self, failures: Mapping[Kind, str]) -> None:
         error = "; ".join(failures.values()) or None
@@ -470,13 +502,18 @@ class DownstreamProvider:
             return
         self.listing = listing
         self._header_maps = {
-            tool["name"]: header_map
-            for tool in listing.tools
-            if isinstance(tool.get("name"), str)
-            and (header_map := x_mcp_header_map(tool.get("inputSchema")))
+            tool["name"]: header_map for tool in listing.tools if (header_map := _header_map(tool))
         }
         if self.on_change is not None:
             self.on_change(self)
+
+
+def _header_map(tool: Any) -> Mapping[tuple[str, ...], str]:
+    """Which arguments of a tool travel as headers too; none if its definition makes no sense."""
+    if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+        return {}
+    schema = tool.get("inputSchema")
+    return {} if find_invalid_x_mcp_header(schema) else x_mcp_header_map(schema)
 
 
 def _nobody(client: Client, era: Era) -> str:

@@ -8,7 +8,7 @@ Only what changed reconnects: a new name, rule or rank is taken by the running p
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Final, Self
 
 import structlog
 
@@ -19,6 +19,10 @@ from trunkline.providers.downstream import DownstreamProvider
 from trunkline.settings import DownstreamSettings
 
 log = structlog.get_logger(__name__)
+
+
+DRAIN: Final = 10.0
+"""Seconds the calls under way may take to end at a provider that was replaced or removed."""
 
 
 class _Seat:
@@ -51,7 +55,7 @@ class Roster:
         self._on_listing, self._on_gone, self._on_updated = on_listing, on_gone, on_updated
         self._seats: dict[str, _Seat] = {}
         self._gate = asyncio.Semaphore(settings.concurrent_starts)
-        self._started = False
+        self._started = self._closing = False
         self._owner: Caller | None = None
         self._tasks: asyncio.TaskGroup
 
@@ -62,6 +66,7 @@ class Roster:
             try:
                 yield self
             finally:
+                self._closing = True
                 for seat in self._seats.values():
                     seat.leave.set()
 
@@ -97,12 +102,15 @@ class Roster:
         *origin* is what it was made from, where that can be compared: the same is not connected
         anew. *look* asks its health page.
         """
+        if self._closing:
+            return
         before = self._seats.get(config.name)
         if before is not None and origin is not None and before.origin is origin:
             if before.provider.config != config:
                 self.reconfigure(config)
             return
-        known = before.provider.listing if before is not None else self._known(config)
+        listed = before.provider.listing if before is not None else None
+        known = None if config.disabled else listed or self._known(config)
         provider = DownstreamProvider(
             config, connect, self._settings, self._gate, known=known, look=look
         )
@@ -112,7 +120,10 @@ class Roster:
             before.leave.set()
             before.provider.on_change = before.provider.on_updated = None
         seat = self._seats[config.name] = _Seat(provider, origin)
-        self._on_listing(provider)
+        if config.disabled:
+            self._on_gone(config.name)
+        else:
+            self._on_listing(provider)
         self._tasks.create_task(self._run(seat))
 
     def reconfigure(self, config: ServerConfig) -> None:
@@ -143,4 +154,6 @@ class Roster:
             if self._started:
                 provider.start(self._owner)
             await seat.leave.wait()
+            if not self._closing:
+                await provider.drained(DRAIN)
         log.debug("provider.stopped", server=provider.name)
