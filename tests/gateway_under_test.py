@@ -121,7 +121,9 @@ class Person:
         )
 
     async def roots(self, context: Any) -> types.ListRootsResult:
-        return types.ListRootsResult(roots=[types.Root(uri=f"file:///home/{self.name}")])
+        return types.ListRootsResult(
+            roots=[types.Root.model_validate({"uri": f"file:///home/{self.name}"})]
+        )
 
     async def log(self, params: types.LoggingMessageNotificationParams) -> None:
         self.logs.append(params)

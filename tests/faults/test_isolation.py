@@ -1,4 +1,4 @@
-"""Clients that share a session: what a server asks, logs or reports for one never reaches another."""
+"""Clients that share a session: what a server asks or tells for one never reaches another."""
 
 import asyncio
 from pathlib import Path
