@@ -15,7 +15,7 @@ setup: $(READY) ## Create the environment in .venv
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Trunkline needs Python 3.11 or newer; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --compile -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m compileall -q server plugins
 	@touch $(READY)

@@ -1,4 +1,4 @@
-"""Servers that die, restart, hang and forget: the next call works; the neighbours notice nothing."""
+"""Servers that die, restart, hang or forget: the next call works, the others notice nothing."""
 
 import asyncio
 import gc

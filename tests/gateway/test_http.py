@@ -252,6 +252,23 @@ async def test_a_port_can_be_taken_before_there_is_an_application() -> None:
     assert listeners[0].fileno() == -1
 
 
+async def test_no_answer_waits_for_the_acknowledgement_of_its_first_half() -> None:
+    (listener,) = listen("127.0.0.1", 0)
+    accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        accepted.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(connected, sock=listener), asyncio.timeout(5):
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        undelayed = await accepted
+        writer.close()
+
+    assert undelayed
+
+
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.1"])
 async def test_an_address_that_is_not_ours_is_said_in_a_sentence(host: str) -> None:
     settings = HttpSettings(host=host, port=0)

@@ -1,12 +1,15 @@
 """What a server asks reaches the client that called, whole, and so does the answer."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.gateway_under_test import Gateway
+from tests.gateway_under_test import Gateway, gateway
 from tests.journeys.conftest import Journey
-from tests.journeys.raw_client import ABILITIES, META, Json, Refused
+from tests.journeys.raw_client import ABILITIES, META, Json, Refused, raw_client
 from tests.servers import offers
 from tests.servers.everything import FORM
+from tests.servers.processes import stdio_entry
 
 pytestmark = pytest.mark.anyio
 
@@ -140,6 +143,24 @@ async def test_a_client_that_cannot_be_asked_is_not(journey: Journey) -> None:
     if journey.era == "modern":
         assert refused.value.code == -32021
         assert refused.value.data["requiredCapabilities"] == {"elicitation": {}}
+
+
+@pytest.mark.parametrize("sharing", ["client", "org"])
+async def test_changed_roots_are_told_where_the_session_is_the_clients_own(
+    tmp_path: Path, sharing: str
+) -> None:
+    entry = {**stdio_entry("everything", era="handshake"), "sharing": sharing}
+    async with (
+        gateway({"one": entry}, tmp_path) as trunkline,
+        raw_client(trunkline.mcp, "handshake", answer=reply) as client,
+    ):
+        told = await client.structured("one__roots")
+        await client.notify("notifications/roots/list_changed")
+        # Over stdio everything arrives in its order: what was told is counted by now.
+        counted = (await client.structured("one__counters"))["methods"]
+
+    assert told["answer"] == ROOTS
+    assert counted.get("notifications/roots/list_changed", 0) == (1 if sharing == "client" else 0)
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])

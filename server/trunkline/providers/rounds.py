@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from trunkline.downstream.questions import CAPABILITY_OF
 from trunkline.errors import InteractionRefused, RpcError
 from trunkline.models import Caller, Json
 
@@ -31,15 +32,15 @@ async def complete(
     """
     Answer a server's questions by asking the client until the result is complete.
 
-    *again* sends the request with new params. Raises `InteractionRefused` after `MAX_ROUNDS`, or
-    the client's own refusal as `RpcError`.
+    *again* sends the request with new params. Raises `InteractionRefused` after `MAX_ROUNDS` or
+    for what cannot be asked, or the client's own refusal as `RpcError`.
     """
     result = first
     for _ in range(MAX_ROUNDS):
         retry = {key: value for key, value in params.items() if key != "inputResponses"}
         questions = result.get("inputRequests")
         if isinstance(questions, dict) and questions:
-            retry["inputResponses"] = await _ask_all(questions, caller)
+            retry["inputResponses"] = await _ask_all(server, questions, caller)
         else:
             await asyncio.sleep(STATE_ONLY_PAUSE)
         if "requestState" in result:
@@ -52,11 +53,13 @@ async def complete(
     )
 
 
-async def _ask_all(questions: dict[str, Any], caller: Caller) -> Json:
+async def _ask_all(server: str, questions: dict[str, Any], caller: Caller) -> Json:
     """Put all questions of one round to the client at once."""
+    for question in questions.values():
+        _check(server, question, caller)
 
     async def ask(question: Json) -> Json:
-        return await caller.ask(str(question.get("method")), question.get("params"))
+        return await caller.ask(question["method"], question.get("params"))
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -64,3 +67,18 @@ async def _ask_all(questions: dict[str, Any], caller: Caller) -> Json:
     except* RpcError as refused:
         raise refused.exceptions[0] from None
     return {key: task.result() for key, task in asked.items()}
+
+
+def _check(server: str, question: Any, caller: Caller) -> None:
+    """Let only those questions through that a client can have agreed to."""
+    method = question.get("method") if isinstance(question, dict) else None
+    needed = CAPABILITY_OF.get(method) if isinstance(method, str) else None
+    if needed is None or not isinstance(question.get("params", {}), dict):
+        raise InteractionRefused(
+            server, f"The server {server!r} asked for input in a form that nobody understands."
+        )
+    if needed not in caller.client.capabilities:
+        raise InteractionRefused(
+            server,
+            f"The server {server!r} needs a client that supports {needed}; this one does not.",
+        )
