@@ -22,6 +22,12 @@ Every error Trunkline raises on purpose.
     │   ├── PluginImportFailed     its file raised, or needs something that is not installed
     │   ├── PluginRegistrationFailed
     │   └── PluginTimeout
+    ├── StorageError               the database cannot do what is asked of it
+    │   ├── StorageUnavailable     it does not answer now
+    │   ├── StorageRefused         it does not let us in, or not do that
+    │   ├── StorageReadOnly · StorageFull · StorageTimeout · StorageTooOld
+    │   ├── EmbeddedFailed         our own PostgreSQL cannot be run here
+    │   └── DataVersion            its data are of another version
     └── RpcError                   a JSON-RPC error object, passed on as it is
 
 `str(error)` is a sentence for the person or model on the other side. It never holds a secret, a
@@ -261,3 +267,57 @@ class RpcError(TrunklineError):
     def __init__(self, rpc_code: int, message: str, data: Any = None) -> None:
         super().__init__(message)
         self.rpc_code, self.message, self.data = rpc_code, message, data
+
+
+class StorageError(TrunklineError):
+    """The database cannot do what is asked of it."""
+
+    code = "storage_error"
+
+
+class StorageUnavailable(StorageError):
+    """The database does not answer now; it may again soon."""
+
+    code = "storage_unavailable"
+
+
+class StorageRefused(StorageError):
+    """The database does not let us in, or not do that."""
+
+    code = "storage_refused"
+
+
+class StorageReadOnly(StorageError):
+    """The database takes no changes."""
+
+    code = "storage_read_only"
+
+
+class StorageFull(StorageError):
+    """There is no room left on the database's disk."""
+
+    code = "storage_full"
+
+
+class StorageTimeout(StorageError):
+    """A statement took longer than it may, and was given up."""
+
+    code = "storage_timeout"
+
+
+class StorageTooOld(StorageError):
+    """The server is older than what Trunkline needs."""
+
+    code = "storage_too_old"
+
+
+class EmbeddedFailed(StorageError):
+    """Our own PostgreSQL cannot be run here."""
+
+    code = "storage_embedded_failed"
+
+
+class DataVersion(StorageError):
+    """The embedded data were written by another major version of PostgreSQL."""
+
+    code = "storage_data_version"

@@ -37,6 +37,9 @@ PACKAGES: Final = {
     "docker": "Docker",
     "deno": "Deno",
     "bunx": "Bun",
+    "mcp-server-time": "trunkline[servers]",
+    "mcp-server-git": "trunkline[servers]",
+    "mcp-server-fetch": "trunkline[servers]",
 }
 """What to install for the commands that are missing most often."""
 

@@ -121,12 +121,13 @@ class Announcements:
         methods = frozenset(method for method, key in FILTER_OF.items() if wanted.get(key) is True)
         listener = _Listener(caller.client.org, methods)
         uris = wanted.get("resourceSubscriptions")
-        targets = await self._watch(uris if isinstance(uris, list) else [], caller, listener)
+        targets: dict[str, Target] = {}
         honoured: Json = {FILTER_OF[method]: True for method in FILTER_OF if method in methods}
-        if targets:
-            honoured["resourceSubscriptions"] = list(targets)
-        self._listeners.add(listener)
-        try:
+        try:  # from here on a client that leaves takes its subscriptions with it
+            await self._watch(uris if isinstance(uris, list) else [], caller, listener, targets)
+            if targets:
+                honoured["resourceSubscriptions"] = list(targets)
+            self._listeners.add(listener)
             acknowledged = {"notifications": honoured, "_meta": stamp}
             await caller.tell("notifications/subscriptions/acknowledged", acknowledged)
             while (item := await listener.queue.get()) is not None:
@@ -148,9 +149,13 @@ class Announcements:
             listener.end()
 
     async def _watch(
-        self, uris: Collection[Any], caller: Caller, listener: _Listener
-    ) -> dict[str, Target]:
-        watched: dict[str, Target] = {}
+        self,
+        uris: Collection[Any],
+        caller: Caller,
+        listener: _Listener,
+        watched: dict[str, Target],
+    ) -> None:
+        """Subscribe to what can be subscribed to, and note it in *watched* under its URI."""
         for uri in uris:
             if not isinstance(uri, str):
                 continue
@@ -162,7 +167,6 @@ class Announcements:
                 continue
             self._watchers[_key(target)][listener] = uri
             watched[uri] = target
-        return watched
 
     # -- events -------------------------------------------------------------------------------
 

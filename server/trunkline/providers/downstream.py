@@ -288,6 +288,9 @@ class DownstreamProvider:
             except (ChannelLost, RpcError, DownstreamError) as error:
                 self._wanted.pop(uri, None)
                 raise self._lost(error) if isinstance(error, ChannelLost) else error from error
+            except asyncio.CancelledError:
+                self._wanted.pop(uri, None)  # the next who wants it must be the first again
+                raise
 
     async def unsubscribe(self, uri: str, caller: Caller) -> None:
         """End the reports on a resource for one client."""
