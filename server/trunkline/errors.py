@@ -11,7 +11,7 @@ Every error Trunkline raises on purpose.
     ├── SystemRefusal              the operating system did not let us do something
     ├── CommandTimeout             a command took longer than its --timeout
     ├── NotFound                   the caller named something we do not have
-    │   ├── ToolNotFound · PromptNotFound · ResourceNotFound · ServerNotFound
+    │   ├── ToolNotFound · PromptNotFound · ResourceNotFound · ServerNotFound · OrgNotFound
     ├── InvalidArguments           the caller's request has the wrong shape
     ├── DownstreamError            a server behind us misbehaved
     │   ├── DownstreamUnavailable
@@ -27,7 +27,11 @@ Every error Trunkline raises on purpose.
     │   ├── StorageRefused         it does not let us in, or not do that
     │   ├── StorageReadOnly · StorageFull · StorageTimeout · StorageTooOld
     │   ├── EmbeddedFailed         our own PostgreSQL cannot be run here
-    │   └── DataVersion            its data are of another version
+    │   ├── DataVersion            its data are of another version
+    │   ├── MigrationError         its schema cannot be brought to where it has to be
+    │   │   └── SchemaTooNew · SchemaTooOld · MigrationEdited
+    │   ├── CatalogFull            there are no ids left for items of a kind
+    │   └── SyncConflict           others kept changing the same rows
     └── RpcError                   a JSON-RPC error object, passed on as it is
 
 `str(error)` is a sentence for the person or model on the other side. It never holds a secret, a
@@ -321,3 +325,71 @@ class DataVersion(StorageError):
     """The embedded data were written by another major version of PostgreSQL."""
 
     code = "storage_data_version"
+
+
+class MigrationError(StorageError):
+    """The schema cannot be brought to where it has to be. Nothing is left half done."""
+
+    code = "migration_failed"
+
+
+class SchemaTooNew(MigrationError):
+    """The database was migrated by a newer Trunkline."""
+
+    code = "schema_too_new"
+
+    def __init__(self, found: str, program: str, known: str) -> None:
+        super().__init__(
+            f"The database is at migration {found}, and this Trunkline knows none after {known}. "
+            f"Start Trunkline {program} or newer, or take the database back with "
+            f"`trunkline migrate down` of that version."
+        )
+
+
+class SchemaTooOld(MigrationError):
+    """The database lacks migrations that this program needs."""
+
+    code = "schema_too_old"
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(
+            f"The database lacks {len(missing)} migrations, the first is {missing[0]}. "
+            f"Run `trunkline migrate up`."
+        )
+
+
+class MigrationEdited(MigrationError):
+    """A migration's file is not what was applied."""
+
+    code = "migration_edited"
+
+    def __init__(self, file: str) -> None:
+        super().__init__(
+            f"The migration {file} was changed after it was applied to this database. "
+            f"Put the file back as it was, and write a new migration for the change."
+        )
+
+
+class CatalogFull(StorageError):
+    """There are no ids left for items of a kind."""
+
+    code = "catalog_full"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"There are no ids left for {kind}: 999,999 have been given out, and more would "
+            f"collide in the index. What is already there is served on."
+        )
+
+
+class SyncConflict(StorageError):
+    """Others kept changing the rows that were to be changed."""
+
+    code = "sync_conflict"
+
+
+class OrgNotFound(NotFound):
+    code = "org_not_found"
+
+    def __init__(self, org: object) -> None:
+        super().__init__(f"There is no organisation {_shown(str(org))}.")

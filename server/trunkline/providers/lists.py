@@ -1,8 +1,8 @@
 """
 The lists of one server, kept as they are now.
 
-Whatever says that a list has changed only marks it; one task fetches what is marked, as soon as there
-is a session to ask. So a server that announces a thousand changes costs one request.
+Whatever says that a list has changed only marks it; one task fetches what is marked, as soon as
+there is a session to ask. So a server that announces a thousand changes costs one request.
 """
 
 import asyncio

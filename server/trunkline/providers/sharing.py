@@ -1,8 +1,8 @@
 """
 Who shares a session of a server, and what the server is told of them.
 
-A scope says whose session it is (`sharing` in mcp.json). Within a scope, a session serves one era and,
-where sessions are cheap, one set of client capabilities.
+A scope says whose session it is (`sharing` in mcp.json). Within a scope, a session serves one era
+and, where sessions are cheap, one set of client capabilities.
 """
 
 from typing import Any, Final

@@ -34,12 +34,13 @@ class Subscriptions:
         watchers = self._watchers.setdefault(uri, set())
         first = not watchers
         watchers.add(client_id)
-        if first:
-            try:
-                await session.follow(uri, wanted=True)
-            except (ChannelLost, RpcError, DownstreamError):
-                self._watchers.pop(uri, None)
-                raise
+        if not first:
+            return
+        try:
+            await session.follow(uri, wanted=True)
+        except BaseException:  # cancelled, too: the next who wants it must be the first again
+            self._watchers.pop(uri, None)
+            raise
 
     async def remove(self, uri: str, client_id: str, sessions: Iterable[Session]) -> None:
         """One client no longer watches; the last one ends the reports."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: the embedded server, the pool, and everything that is said in SQL."""
