@@ -82,6 +82,22 @@ class HttpSettings(Section):
     """Seconds that calls in flight are given when the server stops."""
 
 
+class DatabaseSettings(Section):
+    """How the database is spoken to, whether it is our own or somebody's."""
+
+    max_connections: PositiveInt = 10
+    """Connections one process may have at a time, beside the one that listens."""
+
+    connect_timeout: PositiveFloat = 10.0
+    """Seconds a connection may take to be made, and a caller waits for a database that is away."""
+
+    statement_timeout: PositiveFloat = 30.0
+    """Seconds one statement may take."""
+
+    probe_interval: PositiveFloat = 15.0
+    """Seconds between two looks whether a silent connection still leads somewhere."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 

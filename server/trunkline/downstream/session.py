@@ -17,24 +17,23 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import structlog
-from anyio import CancelScope
 
 from trunkline.downstream.channel import Channel, ChannelLost, Inbound
 from trunkline.downstream.config import ServerConfig
 from trunkline.downstream.era import Greeting, Identity, envelope, greet, modern_headers
+from trunkline.downstream.levels import Levels, level_of, wants
+from trunkline.downstream.listening import ACKNOWLEDGED, Listening
 from trunkline.downstream.questions import Call, Questions
 from trunkline.errors import DownstreamError, DownstreamTimeout, DownstreamUnavailable, RpcError
 from trunkline.models import Caller, Client, Era, Json, Kind
 from trunkline.settings import DownstreamSettings
 from trunkline.wire import (
     ENVELOPE_KEYS,
-    LOG_LEVELS,
     META_LOG_LEVEL,
     MISSING_CLIENT_CAPABILITY,
-    wants_level,
 )
 
 log = structlog.get_logger(__name__)
@@ -47,9 +46,6 @@ LIST_CHANGED: Final[Mapping[str, tuple[Kind, ...]]] = {
     "notifications/prompts/list_changed": ("prompts",),
     "notifications/resources/list_changed": ("resources", "templates"),
 }
-
-LISTEN_PAUSE: Final = 1.0
-"""Seconds before a `subscriptions/listen` that ended is opened again."""
 
 
 class Session:
@@ -84,7 +80,6 @@ class Session:
         self.failure: BaseException | None = None
         """Why it ended or never began; None after `close`."""
 
-        self.log_level: str | None = None
         self.last_used = asyncio.get_running_loop().time()
         self._connect, self._settings, self._first, self._owner = connect, settings, first, owner
         self._on_list_changed, self._on_updated = on_list_changed, on_updated
@@ -93,9 +88,10 @@ class Session:
         self._greeting: Greeting | None = None
         self._closing = False
         self._questions: Questions | None = None
-        self._levels: dict[str, str] = {}
-        self._listening: CancelScope | None = None
-        self._subscribed = asyncio.Event()
+        self._listening: Listening | None = None
+        self.levels = Levels(
+            self._send_level, lambda: (call.caller for call in self.questions.calls)
+        )
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -114,7 +110,7 @@ class Session:
                     channel.on_stray = self._stray
                     self._greeting = await greet(channel, self.identity, self._first)
                 if self.era is Era.MODERN:
-                    channel.spawn(self._listen(channel))
+                    self._listen(channel)
                 self.ready_since = asyncio.get_running_loop().time()
                 self.settled.set()
                 await channel.closed.wait()
@@ -134,6 +130,16 @@ class Session:
             log.exception("session.crashed", server=self.config.name)
         finally:
             self.settled.set()
+
+    def _listen(self, channel: Channel) -> None:
+        self._listening = Listening(
+            channel,
+            self.identity,
+            self.greeting.capabilities,
+            self._subscriptions,
+            self._announced,
+        )
+        channel.spawn(self._listening.run())
 
     def close(self) -> None:
         """
@@ -192,7 +198,7 @@ class Session:
         """
         meta = dict(params.get("_meta") or {})
         token = meta.pop("progressToken", None)
-        await self._follow_level(caller)
+        await self.levels.follow(caller)
         call = Call(caller, self.channel.new_exchange(method), token, timeout)
         params, headers = self._address(method, params, meta, caller, headers)
         self.last_used = asyncio.get_running_loop().time()
@@ -262,7 +268,7 @@ class Session:
                 info=client.info or self.identity.info, capabilities=client.capabilities
             )
             meta.update(envelope(told))
-            if (level := _level_of(caller)) is not None:
+            if (level := level_of(caller)) is not None:
                 meta[META_LOG_LEVEL] = level
             headers = {**modern_headers(method), **(headers or {})}
         if meta:
@@ -284,7 +290,7 @@ class Session:
                 await call.caller.tell(inbound.method, told)
         elif inbound.method == "notifications/message":
             call.touch()
-            if _wants(call.caller, (inbound.params or {}).get("level")):
+            if wants(call.caller, (inbound.params or {}).get("level")):
                 await call.caller.tell(inbound.method, inbound.params)
         elif not self._announced(inbound):
             await call.caller.tell(inbound.method, inbound.params)
@@ -313,99 +319,44 @@ class Session:
                 self._on_updated(inbound)
         elif inbound.method == "notifications/cancelled":
             self.questions.withdraw((inbound.params or {}).get("requestId"))
-        elif inbound.method != "notifications/subscriptions/acknowledged":
+        elif inbound.method == ACKNOWLEDGED:
+            if self._listening is not None:
+                self._listening.hear(inbound)
+        else:
             return False
         return True
 
     async def _tell_owner(self, owner: Caller, inbound: Inbound) -> None:
-        if _wants(owner, (inbound.params or {}).get("level")):
+        if wants(owner, (inbound.params or {}).get("level")):
             await owner.tell(inbound.method, inbound.params)
 
     # -- subscriptions and log levels ---------------------------------------------------------
 
     async def follow(self, uri: str, *, wanted: bool) -> None:
         """Start or end reports on one resource, after `subscriptions` has changed."""
-        if self.era is Era.MODERN:
-            self._subscribed.set()
-            if self._listening is not None:
-                self._listening.cancel()
+        if self._listening is not None:
+            await self._listening.change(patience=self._settings.probe_timeout)
             return
         method = "resources/subscribe" if wanted else "resources/unsubscribe"
         await self.own_request(method, {"uri": uri}, timeout=self._settings.call_timeout)
 
-    async def _listen(self, channel: Channel) -> None:
-        """Keep one `subscriptions/listen` open; `follow` ends it to have it opened anew."""
-        while not channel.closed.is_set():
-            self._subscribed.clear()
-            if not (wanted := self._listen_filter()):
-                await self._subscribed.wait()
-                continue
-            params = {"notifications": wanted, "_meta": envelope(self.identity)}
-            with CancelScope() as self._listening:
-                try:
-                    await channel.request(
-                        "subscriptions/listen",
-                        params,
-                        on_inbound=self._heard,
-                        headers=modern_headers("subscriptions/listen"),
-                    )
-                except RpcError as error:
-                    log.info("listen.refused", server=self.config.name, error=error.message)
-                    await self._subscribed.wait()
-                except ChannelLost as error:
-                    log.debug("listen.lost", server=self.config.name, error=str(error))
-            if not self._listening.cancelled_caught:
-                await asyncio.sleep(LISTEN_PAUSE)
-
-    def _listen_filter(self) -> Json:
-        capabilities = self.greeting.capabilities
-        wanted: Json = {
-            f"{kind}ListChanged": True
-            for kind in ("tools", "prompts", "resources")
-            if (capabilities.get(kind) or {}).get("listChanged")
-        }
-        if uris := sorted(self._subscriptions()):
-            wanted["resourceSubscriptions"] = uris
-        return wanted
-
-    async def _heard(self, inbound: Inbound) -> None:
-        self._announced(inbound)
-
     async def set_level(self, client: Client, level: str) -> None:
         """Note the level a client wants, and have the server send the lowest that is wanted."""
-        self._levels[client.id] = level
-        in_flight = (_level_of(call.caller) for call in self.questions.calls)
-        wanted = {level for level in (*self._levels.values(), *in_flight) if level in LOG_LEVELS}
-        await self._send_level(min(wanted, key=LOG_LEVELS.index))
+        await self.levels.choose(client, level)
 
-    async def _follow_level(self, caller: Caller) -> None:
-        """See that the server sends what a caller wants to hear; others may want more."""
-        if caller.log_level in LOG_LEVELS and caller.client.era is Era.HANDSHAKE:
-            self._levels[caller.client.id] = caller.log_level
-        elif caller.log_level is None and self.log_level is None:
-            return  # nobody has chosen: the server sends what it likes
-        level = _level_of(caller)
-        if level in LOG_LEVELS and (
-            self.log_level is None or not wants_level(self.log_level, level)
-        ):
-            await self._send_level(level)
+    def forget(self, client_id: str) -> None:
+        """A client has left."""
+        self.levels.forget(client_id)
 
     async def _send_level(self, level: str) -> None:
-        if level == self.log_level or self.era is Era.MODERN:
+        if self.era is Era.MODERN or "logging" not in self.greeting.capabilities:
             return
-        if "logging" not in self.greeting.capabilities:
-            return
-        self.log_level = level
         try:
             await self.own_request(
                 "logging/setLevel", {"level": level}, timeout=self._settings.probe_timeout
             )
         except (RpcError, DownstreamTimeout, ChannelLost) as error:
             log.info("level.not_set", server=self.config.name, error=str(error))
-
-    def forget(self, client_id: str) -> None:
-        """A client has left."""
-        self._levels.pop(client_id, None)
 
 
 def _missing_capability(missing: Json) -> RpcError:
@@ -416,15 +367,3 @@ def _missing_capability(missing: Json) -> RpcError:
         f"This request needs a client that declares {names}.",
         {"requiredCapabilities": missing},
     )
-
-
-def _level_of(caller: Caller) -> str | None:
-    """From which level on a caller wants messages; None if it wants none."""
-    if caller.log_level is None and caller.client.era is Era.HANDSHAKE:
-        return "debug"  # one that never chose a level gets every message
-    return caller.log_level  # 2026-07-28: without a level in the request, no messages
-
-
-def _wants(caller: Caller, level: Any) -> bool:
-    wanted = _level_of(caller)
-    return wanted is not None and wants_level(wanted, str(level))

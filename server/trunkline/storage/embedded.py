@@ -24,6 +24,7 @@ import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
 from trunkline.errors import EmbeddedFailed, StorageError, SystemRefusal
+from trunkline.storage.background import background
 from trunkline.storage.cluster import Cluster
 from trunkline.storage.lock import try_lock
 from trunkline.storage.place import Dsn, Place
@@ -53,17 +54,9 @@ async def embedded_postgres(
     Raises what `EmbeddedPostgres.run` does, and what the block raises as it is.
     """
     server = EmbeddedPostgres(folder)
-    failure: Exception | None = None
-    async with anyio.create_task_group() as group:
-        try:
-            await _started(group, server, start_timeout)
-            yield server.dsn
-        except Exception as error:  # noqa: BLE001 - raised again below; the group would wrap it
-            failure = error
-        finally:
-            group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    async with background() as group:
+        await _started(group, server, start_timeout)
+        yield server.dsn
 
 
 async def _started(group: TaskGroup, server: "EmbeddedPostgres", seconds: float) -> None:

@@ -24,16 +24,8 @@ from trunkline.errors import (
 OLDEST: Final = 14
 """The oldest major version of PostgreSQL that Trunkline works with."""
 
-AWAY: Final = (
-    OSError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InterfaceError,
-)
-"""What is raised while there is no server to speak to, or no longer."""
+FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""All that asyncpg lets out, `TimeoutError` included."""
 
 
 @contextmanager
@@ -41,7 +33,7 @@ def translated() -> Generator[None]:
     """Let errors of the storage out as `StorageError`, with what was raised as their cause."""
     try:
         yield
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except FAILURES as error:
         if (own := translate(error)) is None:
             raise
         raise own from error
@@ -86,7 +78,16 @@ def translate(error: Exception) -> StorageError | None:
                 "The database took too long over a statement, and it was given up. Is it very "
                 "busy, or waiting for a lock?"
             )
-        case _ if isinstance(error, AWAY):
+        case asyncpg.InterfaceError() if "clos" not in str(error):
+            return None  # we have misused asyncpg; "the connection is closed" is about the server
+        case (
+            OSError()
+            | asyncpg.InterfaceError()
+            | asyncpg.PostgresConnectionError()
+            | asyncpg.CannotConnectNowError()
+            | asyncpg.AdminShutdownError()
+            | asyncpg.CrashShutdownError()
+        ):
             return StorageUnavailable(
                 "The database does not answer. It is tried again; check that it runs, and that "
                 "DATABASE_URL names it."

@@ -9,13 +9,12 @@ database allows.
 
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import structlog
@@ -100,6 +99,10 @@ class Line:
     """What is wrong with it, in a sentence; "" if nothing is."""
 
 
+_Choice = Callable[[Sequence[Applied]], Migration | None]
+_Run = Callable[[Connection, Migration], Awaitable[None]]
+
+
 @cache
 def load(folder: Path = SQL / "migrations") -> tuple[Migration, ...]:
     """
@@ -132,41 +135,19 @@ async def up(
     left nothing behind.
     """
     known = load() if migrations is None else migrations
-    done: list[Migration] = []
-    while _next(known, await _applied(connection), to) is not None:
-        async with _step(connection, "apply"):
-            # Somebody else may have been quicker while we waited for the lock.
-            migration = _next(known, await _applied(connection), to)
-            if migration is None:
-                break
-            await _apply(connection, migration)
-            done.append(migration)
-        log.info("migration.applied", migration=done[-1].name)
-    return done
+    return await _walk(connection, partial(_first_missing, known, to), _apply)
 
 
 async def down(
-    connection: Connection,
-    *,
-    to: int,
-    migrations: Sequence[Migration] | None = None,
+    connection: Connection, *, to: int, migrations: Sequence[Migration] | None = None
 ) -> list[Migration]:
     """
     Take back every migration after the version *to*, the newest first; return what was taken back.
 
-    0 takes back all. Raises like `up`.
+    0 takes back all. The data stay, in backup tables that `up` takes up again. Raises like `up`.
     """
-    known = {one.version: one for one in (load() if migrations is None else migrations)}
-    done: list[Migration] = []
-    while _last(known, await _applied(connection), to) is not None:
-        async with _step(connection, "take back"):
-            migration = _last(known, await _applied(connection), to)
-            if migration is None:
-                break
-            await _take_back(connection, migration)
-            done.append(migration)
-        log.info("migration.taken_back", migration=done[-1].name)
-    return done
+    known = load() if migrations is None else migrations
+    return await _walk(connection, partial(_newest_after, known, to), _take_back)
 
 
 async def status(
@@ -175,17 +156,9 @@ async def status(
     """Every migration that the program or the database knows of, in order. Changes nothing."""
     known = {one.version: one for one in (load() if migrations is None else migrations)}
     applied = {one.version: one for one in await _applied(connection)}
-    lines: list[Line] = []
-    for version in sorted(known | applied):
-        there, record = known.get(version), applied.get(version)
-        note = ""
-        if there is None and record is not None:
-            note = f"It is of Trunkline {record.program}, and unknown to this one."
-        elif there is not None and record is not None and there.checksum != record.checksum:
-            note = "Its file was changed after it was applied."
-        name = there.name if there is not None else applied[version].name
-        lines.append(Line(name, record.applied_at if record is not None else None, note))
-    return lines
+    return [
+        _line(known.get(version), applied.get(version)) for version in sorted({*known, *applied})
+    ]
 
 
 async def check(connection: Connection, *, migrations: Sequence[Migration] | None = None) -> None:
@@ -196,7 +169,7 @@ async def check(connection: Connection, *, migrations: Sequence[Migration] | Non
     """
     known = load() if migrations is None else migrations
     applied = await _applied(connection)
-    if _next(known, applied, None) is not None:
+    if _first_missing(known, None, applied) is not None:
         versions = {one.version for one in applied}
         raise SchemaTooOld([one.name for one in known if one.version not in versions])
 
@@ -211,48 +184,57 @@ def _read(path: Path) -> Migration:
         raise MigrationError(f"The migration {path.name} has no way back: {back.name} is missing.")
     up, down = path.read_text(encoding="utf-8"), back.read_text(encoding="utf-8")
     for name, text in ((path.name, up), (back.name, down)):
-        # What it ends is the transaction that makes it happen whole or not at all.
+        # What it would end is the transaction that makes it happen whole or not at all.
         if _ENDS_TRANSACTION.search(text):
             raise MigrationError(f"{name} begins or ends a transaction; it runs in one as it is.")
     return Migration(int(match[1]), match[2], up, down)
 
 
-def _next(
-    known: Sequence[Migration], applied: Sequence[Applied], to: int | None
+def _line(migration: Migration | None, record: Applied | None) -> Line:
+    if record is None:
+        return Line(migration.name if migration else "", None, "")
+    if migration is None:
+        note = f"It is of Trunkline {record.program}, and unknown to this one."
+    else:
+        edited = migration.checksum != record.checksum
+        note = "Its file was changed after it was applied." if edited else ""
+    return Line(record.name, record.applied_at, note)
+
+
+def _first_missing(
+    known: Sequence[Migration], to: int | None, applied: Sequence[Applied]
 ) -> Migration | None:
-    """The first migration that is missing. Raises if what is there does not fit the program."""
-    by_version = {one.version: one for one in known}
+    """The next migration to apply. Raises if what is there does not fit the program."""
     for record in reversed(applied):
-        _fit(by_version, record, known)
+        _migration_of(known, record)
     versions = {one.version for one in applied}
     missing = [one for one in known if one.version not in versions]
-    if missing and versions and missing[0].version < max(versions):
+    if missing and applied and missing[0].version < applied[-1].version:
         raise MigrationError(
             f"The migration {missing[0].name} was never applied, but {applied[-1].name} was. "
-            f"Take the database back with `trunkline migrate down`, then up again."
+            f"Take the database back to {missing[0].version - 1}, then up again."
         )
     return next((one for one in missing if to is None or one.version <= to), None)
 
 
-def _last(known: dict[int, Migration], applied: Sequence[Applied], to: int) -> Migration | None:
-    """The newest migration to take back. Raises if the program does not know the way."""
-    newest = applied[-1] if applied else None
-    if newest is None or newest.version <= to:
+def _newest_after(
+    known: Sequence[Migration], to: int, applied: Sequence[Applied]
+) -> Migration | None:
+    """The next migration to take back. Raises if the program does not know the way."""
+    if not applied or applied[-1].version <= to:
         return None
-    return _fit(known, newest, tuple(known.values()))
+    return _migration_of(known, applied[-1])
 
 
-def _fit(
-    known: dict[int, Migration], record: Applied, migrations: Sequence[Migration]
-) -> Migration:
-    """The migration of a record. Raises if the program has none, or another."""
-    migration = known.get(record.version)
-    if migration is None:
-        newest = migrations[-1].name if migrations else "0000"
-        raise SchemaTooNew(record.name, record.program, newest)
-    if migration.checksum != record.checksum:
-        raise MigrationEdited(f"{migration.name}.sql")
-    return migration
+def _migration_of(known: Sequence[Migration], record: Applied) -> Migration:
+    """The program's own migration of a record. Raises if it has none, or another."""
+    for migration in known:
+        if migration.version == record.version:
+            if migration.checksum != record.checksum:
+                raise MigrationEdited(f"{migration.name}.sql")
+            return migration
+    newest = known[-1].name if known else "0000"
+    raise SchemaTooNew(record.name, record.program, newest)
 
 
 async def _applied(connection: Connection) -> list[Applied]:
@@ -266,43 +248,39 @@ async def _applied(connection: Connection) -> list[Applied]:
     return [Applied(*row) for row in rows]
 
 
-@asynccontextmanager
-async def _step(connection: Connection, doing: str) -> AsyncGenerator[None]:
-    """One transaction that holds the lock. What goes wrong in it becomes a `MigrationError`."""
+async def _walk(connection: Connection, choose: _Choice, run: _Run) -> list[Migration]:
+    """Run what is to be run, one transaction each, until there is nothing left to do."""
+    done: list[Migration] = []
+    while choose(await _applied(connection)) is not None:
+        migration = await _step(connection, choose, run)
+        if migration is not None:
+            done.append(migration)
+            log.info("migration.done", migration=migration.name, way=run.__name__.strip("_"))
+    return done
+
+
+async def _step(connection: Connection, choose: _Choice, run: _Run) -> Migration | None:
+    """One migration in one transaction; None if another process was quicker."""
+    migration: Migration | None = None
     try:
         async with connection.transaction():
-            # A pool's own limit is for requests, not for building an index.
+            # A pool's own limits are for requests, not for building an index.
             await connection.execute(
                 f"SET LOCAL statement_timeout = '{STEP_TIMEOUT:.0f}s';"
                 f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT:.0f}s';"
             )
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-            yield
-    except asyncpg.LockNotAvailableError as error:
-        raise MigrationError(
-            f"Another program has held the database for {LOCK_TIMEOUT:.0f} seconds, perhaps with a "
-            f"migration of its own. Try again when it has finished."
-        ) from error
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise MigrationError(
-            "The database user may not change the schema. Grant it CREATE on the database, or run "
-            "`trunkline migrate up` as a user who may."
-        ) from error
-    except asyncpg.ReadOnlySQLTransactionError as error:
-        raise MigrationError(
-            "The schema has to be changed, and the database is read-only. "
-            "Connect to the primary server."
-        ) from error
+            migration = choose(await _applied(connection))
+            if migration is not None:
+                await run(connection, migration)
     except asyncpg.PostgresError as error:
-        name = getattr(error, "migration", "")
-        raise MigrationError(
-            f"Could not {doing} the migration {name}: {error.args[0]}. Nothing of it was kept."
-        ) from error
+        raise _explained(error, migration) from error
+    return migration
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
     await connection.execute(_RECORD)
-    await _run(connection, migration, migration.up)
+    await connection.execute(migration.up)
     await connection.execute(
         "INSERT INTO mcp.schema_migrations (version, subject, checksum, program) "
         "VALUES ($1, $2, $3, $4)",
@@ -314,10 +292,31 @@ async def _apply(connection: Connection, migration: Migration) -> None:
 
 
 async def _take_back(connection: Connection, migration: Migration) -> None:
-    await _run(connection, migration, migration.down)
+    await connection.execute(migration.down)
     await connection.execute(
         "DELETE FROM mcp.schema_migrations WHERE version = $1", migration.version
     )
 
 
-async def _run(connection: Connection, migration: Migration, text: str) -> None: ...
+def _explained(error: asyncpg.PostgresError, migration: Migration | None) -> MigrationError:
+    """The sentence for what went wrong. The database's own words go to the log."""
+    name = migration.name if migration is not None else "the next one"
+    log.error("migration.failed", migration=name, sqlstate=error.sqlstate, error=str(error))
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return MigrationError(
+            f"Another program has held the database for {LOCK_TIMEOUT:.0f} seconds, perhaps with a "
+            f"migration of its own. Try again when it has finished."
+        )
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return MigrationError(
+            "The database user may not change the schema. Grant it CREATE on the database, or run "
+            "`trunkline migrate up` as a user who may."
+        )
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return MigrationError(
+            "The schema has to be changed, and the database is read-only. "
+            "Connect to the primary server."
+        )
+    return MigrationError(
+        f"The migration {name} failed, and nothing of it was kept. The log has the reason."
+    )
