@@ -14,6 +14,7 @@ from mcp.shared.exceptions import MCPError
 
 from tests.gateway_under_test import Gateway, Person, gateway, until
 from tests.servers.processes import running, stdio_entry
+from trunkline.settings import DownstreamSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -237,6 +238,56 @@ async def test_the_last_known_lists_are_served_while_a_server_is_away(tmp_path: 
 
     assert "one__echo" in {tool.name for tool in tools.tools}
     assert failed.is_error
+
+
+async def test_a_health_page_that_complains_degrades_its_server_and_stops_no_call(
+    tmp_path: Path,
+) -> None:
+    status = [b"503 Service Unavailable"]
+
+    async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 " + status[0] + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(page, "127.0.0.1", 0) as health:
+        port = health.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}/health"
+        entry = {**stdio_entry("everything", era="handshake"), "health_url": url}
+        async with (
+            gateway(
+                {"one": entry}, tmp_path, downstream=DownstreamSettings(probe_interval=0.5)
+            ) as trunkline,
+            Person().client(trunkline.mcp, "handshake") as client,
+        ):
+            await until(lambda: trunkline.report("one").state == "DEGRADED")
+            assert trunkline.report("one").reason == "Its health_url answers 503."
+            assert not (await client.call_tool("one__echo", {})).is_error
+            status[0] = b"200 OK"
+
+            await until(lambda: trunkline.report("one").state == "CONNECTED")
+
+
+async def test_a_server_that_answers_no_probe_is_given_up_and_connected_anew(
+    tmp_path: Path,
+) -> None:
+    settings = DownstreamSettings(probe_interval=0.2, probe_timeout=0.3)
+    async with gateway(
+        {"one": stdio_entry("everything", era="handshake")}, tmp_path, downstream=settings
+    ) as trunkline:
+        async with Person().client(trunkline.mcp, "handshake") as client:
+            before = await pid_of(client)
+            os.kill(before, signal.SIGSTOP)  # alive, and silent
+            await until(lambda: trunkline.report("one").state == "DEGRADED")
+            await until(lambda: trunkline.report("one").state != "DEGRADED")
+
+            after = await pid_of(client)
+
+    assert after != before
+    assert not psutil.pid_exists(before)
 
 
 async def test_nothing_is_left_after_many_rounds_of_connecting_failing_and_cancelling(

@@ -153,7 +153,11 @@ def announce(listener: socket.socket, path: str) -> None:
 
 
 def _serve_http(app: ASGIApp, path: str, options: argparse.Namespace) -> None:
-    with socket.create_server(("127.0.0.1", options.port)) as listener:
+    # Named, because asyncio turns Nagle off only where it sees the protocol.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", options.port))
+        listener.listen()
         config = uvicorn.Config(
             app,
             http="h11",  # httptools leaves the white space after a header's value in place
