@@ -6,28 +6,14 @@ Only their names are kept here. Where the complete lists stand beside the checko
 """
 
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
 
-from tests.catalog.shelf import Shelf, catalog_of, names, tool
+from tests.catalog.real_lists import LISTS, load_lists, load_names
+from tests.catalog.shelf import Shelf, catalog_of, names
 from trunkline.catalog.snapshot import Snapshot
 from trunkline.models import Json, Listing
-
-ROOT = Path(__file__).parents[2]
-NAMES = ROOT / "tests" / "data" / "real_names.json"
-LISTS = Path(os.environ.get("TRUNKLINE_REAL_CATALOGUE", ROOT.parent / "shared/real_catalogue"))
-
-
-def load_names() -> dict[str, list[Json]]:
-    servers: dict[str, list[str]] = json.loads(NAMES.read_text())
-    return {server: [tool(name) for name in own] for server, own in servers.items()}
-
-
-def load_lists() -> dict[str, list[Json]]:
-    return {path.stem: json.loads(path.read_text()) for path in sorted(LISTS.glob("*.json"))}
 
 
 @pytest.fixture(params=["names", "definitions"])
