@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from trunkline.downstream.channel import ChannelLost
 from trunkline.downstream.session import Session
 from trunkline.errors import DownstreamTimeout, RpcError
 from trunkline.models import KINDS, Era, Json, Kind, Listing
@@ -63,7 +62,7 @@ async def fetch(
         async with asyncio.TaskGroup() as group:
             for kind in kinds:
                 group.create_task(fetch_one(kind))
-    except* ChannelLost as lost:
+    except ExceptionGroup as lost:  # one list after the other lost the same connection
         raise lost.exceptions[0] from None
     modern = session.era is Era.MODERN
     listing = Listing(

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from trunkline.downstream.questions import CAPABILITY_OF
-from trunkline.errors import InteractionRefused, RpcError
+from trunkline.errors import InteractionRefused
 from trunkline.models import Caller, Json
 
 MAX_ROUNDS: Final = 10
@@ -64,7 +64,7 @@ async def _ask_all(server: str, questions: dict[str, Any], caller: Caller) -> Js
     try:
         async with asyncio.TaskGroup() as group:
             asked = {key: group.create_task(ask(question)) for key, question in questions.items()}
-    except* RpcError as refused:
+    except ExceptionGroup as refused:
         raise refused.exceptions[0] from None
     return {key: task.result() for key, task in asked.items()}
 
