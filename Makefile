@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup run test check format conformance faults lock clean help
+.PHONY: setup run test check format bench conformance faults lock clean help
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ format: $(READY) ## Format the code
 
 conformance: $(READY) ## Run the official suite against the fixture, directly and through Trunkline
 	$(BIN)/python -m tests.conformance
+
+bench: $(READY) ## Measure the registry
+	$(BIN)/python -m bench.registry
 
 faults: $(READY) ## Run the tests about misbehaving servers, in full
 	TRUNKLINE_TEST_ROUNDS=200 $(BIN)/pytest --timeout 600 tests/faults

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
-from tests.storage.postgres import Cluster, cluster
 
+from tests.storage.postgres import Cluster, cluster
 from trunkline.storage import migrations
 
 

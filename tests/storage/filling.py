@@ -6,10 +6,11 @@ from uuid import UUID
 
 import asyncpg
 
-from trunkline.models import KINDS
+from trunkline.models import KINDS, Kind
 from trunkline.storage.repositories.embeddings import EmbeddingRepository
 from trunkline.storage.repositories.items import ItemRepository
 from trunkline.storage.repositories.orgs import OrgRepository
+from trunkline.storage.repositories.outbox import OutboxRepository
 from trunkline.storage.repositories.servers import ServerRepository
 from trunkline.storage.repositories.skills import SkillRepository
 from trunkline.storage.repositories.statistics import StatisticsRepository
@@ -77,3 +78,14 @@ async def contents(connection: Any) -> dict[str, list[str]]:
         ]
         for table in TABLES
     }
+
+
+async def settle_all(pool: asyncpg.Pool) -> None:
+    """Be the worker of an index that does everything at once."""
+    outbox = OutboxRepository(pool)
+    while claimed := await outbox.claim(100, seconds=60):
+        assert await outbox.settle(claimed) == len(claimed)
+
+
+async def own_names(pool: asyncpg.Pool, kind: Kind = "tools", org: Org = None) -> list[str]:
+    return [row.own_name for row in await ItemRepository(pool, kind).list_visible(org)]

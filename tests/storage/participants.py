@@ -31,10 +31,13 @@ class Participant:
         assert await self._read() == "ready"
 
     async def ask(self, statement: str) -> Any:
-        """The value of a statement, as it sees it."""
+        """The value of a statement, as it sees it; asked again if the server went meanwhile."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{statement}\n".encode())
-        return await self._read()
+        async with asyncio.timeout(LIMIT):
+            while True:
+                self._process.stdin.write(f"{statement}\n".encode())
+                if (answer := await self._read()) != {"error": "storage_unavailable"}:
+                    return answer
 
     async def leave(self) -> int:
         """Let it leave in order; its exit status."""

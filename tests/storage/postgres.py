@@ -6,12 +6,14 @@ who must be able to walk to its folder: pytest's own are for their owner only.
 """
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,8 +22,10 @@ from uuid import uuid4
 
 import asyncpg
 
+from trunkline.storage import launch
+
 USER = "trunkline"
-LIMIT = 60.0
+LIMIT = 60
 """Seconds the server may take to come up or to go."""
 
 
@@ -36,7 +40,7 @@ class Cluster:
         return f"postgresql://{USER}@/{database}?host={self.socket}"
 
     @asynccontextmanager
-    async def database(self, template: str = "template1") -> AsyncIterator[str]:
+    async def database(self, template: str = "template1") -> AsyncGenerator[str]:
         """The address of a database that is there for a while."""
         name = f"test_{uuid4().hex}"
         admin = await asyncpg.connect(self.dsn("postgres"), timeout=LIMIT)
@@ -51,23 +55,30 @@ class Cluster:
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
-    """A fresh server on a private socket. Its data are not synced to the disk: nobody keeps them."""
+def cluster() -> Generator[Cluster]:
+    """A fresh server on a private socket. Nobody keeps its data, so nothing is synced."""
     folder = Path(tempfile.mkdtemp(prefix="trunkline-pg-"))
     user = "nobody" if os.geteuid() == 0 else None
     try:
         if user:
-            shutil.chown(folder, user)
+            shutil.chown(folder, user, pwd.getpwnam(user).pw_gid)
         binaries = _reachable_binaries(folder)
         data = folder / "data"
         made = [binaries / "initdb", "-D", data, "-U", USER, "-A", "trust", "--no-sync"]
         made += ["--encoding=UTF8", "--locale=C"]
         subprocess.run(made, check=True, capture_output=True, user=user, cwd="/", timeout=LIMIT)
-        run = [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="]
+        # On Linux the server goes when the tests do, even if they are killed.
+        owner = folder.stat()
+        run = [sys.executable, "-I", "-S", launch.__file__, owner.st_uid, owner.st_gid, os.getpid()]
+        run += [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="]
         run += ["-c", "fsync=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB"]
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(
-                run, stdout=log, stderr=log, user=user, cwd="/", start_new_session=True
+                [str(word) for word in run],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
             )
         try:
             _wait(folder / ".s.PGSQL.5432.lock", folder / "log", server)

@@ -20,6 +20,7 @@ from tests.storage.participants import participants, server_pid, servers, until
 from trunkline.errors import DataVersion, EmbeddedFailed
 from trunkline.storage.binaries import Binaries, find_binaries, within_reach
 from trunkline.storage.embedded import embedded_postgres
+from trunkline.storage.lock import try_lock
 from trunkline.storage.place import Dsn, Place
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +69,15 @@ async def test_nobody_else_can_reach_the_data_and_no_folder_is_opened_wider(tmp_
         assert {process.uids().effective for process in servers(folder)} == {
             Place(folder).account().uid
         }
+
+
+async def test_the_lock_on_the_data_is_the_servers_own(folder: Path) -> None:
+    async with embedded_postgres(folder):
+        with try_lock(Place(folder).server_lock) as lock:
+            assert lock is None
+
+    with try_lock(Place(folder).server_lock) as lock:
+        assert lock is not None
 
 
 async def test_what_the_block_raises_comes_out_as_it_is(folder: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import asyncpg
 import pytest
-from tests.storage.filling import contents, fill
 
+from tests.storage.filling import contents, fill
 from trunkline.errors import MigrationEdited, MigrationError, SchemaTooNew, SchemaTooOld
 from trunkline.storage import migrations
 from trunkline.storage.migrations import Migration
@@ -209,7 +209,9 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
 
     for at in {1, count // 2, count}:
         with pytest.raises(MigrationError, match=f"{migration.name} failed"):
-            await migrations.up(connection, migrations=with_one(migration, up=broken(migration.up, at)))
+            await migrations.up(
+                connection, migrations=with_one(migration, up=broken(migration.up, at))
+            )
         assert await schema(connection) == before
 
     assert migration in await migrations.up(connection)
@@ -254,9 +256,7 @@ async def test_a_schema_of_a_newer_program_is_refused_with_the_version_it_needs(
 ) -> None:
     newer: Sequence[Migration] = [*ALL, Migration(6, "wishes", "SELECT 1;", "SELECT 1;")]
     await migrations.up(connection, migrations=newer)
-    await connection.execute(
-        "UPDATE mcp.schema_migrations SET program = '9.1.0' WHERE version = 6"
-    )
+    await connection.execute("UPDATE mcp.schema_migrations SET program = '9.1.0' WHERE version = 6")
 
     for attempt in (migrations.up(connection), migrations.check(connection)):
         with pytest.raises(SchemaTooNew, match=r"0006_wishes.*Start Trunkline 9\.1\.0 or newer"):
@@ -286,4 +286,3 @@ async def test_a_folder_that_cannot_be_trusted_is_refused(
 
     with pytest.raises(MigrationError, match=sentence):
         migrations.load(tmp_path)
-

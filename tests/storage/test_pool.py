@@ -29,6 +29,9 @@ from trunkline.storage.pool import Database, open_pool
 
 pytestmark = pytest.mark.anyio
 
+PATIENT = DatabaseSettings(connect_timeout=3600)
+"""Whoever waits for this long has waited for nothing."""
+
 QUICK = DatabaseSettings(connect_timeout=10, statement_timeout=5, max_connections=3)
 
 
@@ -186,9 +189,10 @@ async def test_a_wrong_password_is_said_at_once(folder: Path) -> None:
 
     async with database_of(folder, user="guest", password=quote("right")) as database:
         assert await database.fetchval("SELECT 1") == 1
-    async with database_of(folder, user="guest", password="wrong") as database:
-        with pytest.raises(StorageRefused, match="password") as caught:
-            await database.fetchval("SELECT 1")
+    async with database_of(folder, PATIENT, user="guest", password="wrong") as database:
+        async with asyncio.timeout(20):
+            with pytest.raises(StorageRefused, match="password") as caught:
+                await database.fetchval("SELECT 1")
         assert "wrong" not in str(caught.value)
     async with database_of(folder, user="stranger") as database:
         with pytest.raises(StorageRefused):
@@ -196,7 +200,7 @@ async def test_a_wrong_password_is_said_at_once(folder: Path) -> None:
 
 
 async def test_an_address_that_is_none_is_said_at_once() -> None:
-    async with open_pool("mysql://somewhere", QUICK) as database:
+    async with open_pool("mysql://somewhere", PATIENT) as database, asyncio.timeout(20):
         with pytest.raises(StorageRefused, match="cannot be understood"):
             await database.fetchval("SELECT 1")
 

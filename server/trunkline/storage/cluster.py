@@ -10,13 +10,12 @@ the kernel ends the server when its owner dies (`launch`); elsewhere the next ow
 
 import asyncio
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -25,10 +24,11 @@ import anyio
 import asyncpg
 import structlog
 
-from trunkline.errors import DataVersion, EmbeddedFailed, StorageFull
-from trunkline.storage.binaries import ADVICE, Binaries, find_binaries, within_reach
+from trunkline.errors import DataVersion, EmbeddedFailed
+from trunkline.storage.binaries import Binaries, find_binaries, within_reach
 from trunkline.storage.lock import try_lock
 from trunkline.storage.place import ROLE, SOCKET, Account, Place, opened_for
+from trunkline.storage.program import STOPS, end, failure, launch, run
 
 log = structlog.get_logger(__name__)
 
@@ -41,19 +41,8 @@ CONNECT_LIMIT: Final = 5
 START_LIMIT: Final = 120.0
 """Seconds a server may take until it answers, its recovery after a crash included."""
 
-INITDB_LIMIT: Final = 120.0
-"""Seconds the making of a cluster may take. A second or less, unless the disk is very slow."""
-
-STOPS: Final = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
-"""How a server is ended, and the seconds each way is given: in order, at once, by force."""
-
 LOG_LIMIT: Final = 1_000_000
 """Bytes of log after which it is begun anew at the next start."""
-
-LAUNCH: Final = Path(__file__).with_name("launch.py")
-
-ENVIRONMENT: Final = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"}
-"""All that the programs see: no PGPORT, no LD_LIBRARY_PATH, nothing of ours."""
 
 INITDB: Final = (
     f"--username={ROLE}",
@@ -113,7 +102,7 @@ class Cluster:
             yield process
         finally:
             with anyio.CancelScope(shield=True):
-                await _end(process)
+                await end(process)
                 self._place.unlink()
 
     async def _start(self) -> Process:
@@ -131,7 +120,7 @@ class Cluster:
                 self._opened_log() as output,
             ):
                 arguments = ["-D", path, *_options({**CONFIGURATION, "cluster_name": self._name})]
-                return await _launch(
+                return await launch(
                     account,
                     [binaries.program("postgres"), *arguments],
                     output=output,
@@ -194,7 +183,7 @@ class Cluster:
         draft.mkdir(mode=0o700)
         os.chown(draft, account.uid, account.gid)
         with opened_for(account, draft) as (path, handles):
-            await _run(
+            await run(
                 account,
                 [binaries.program("initdb"), "-D", path, *INITDB],
                 handles=[lock, *handles],
@@ -236,7 +225,7 @@ class Cluster:
             async with asyncio.timeout(START_LIMIT):
                 while not await self.answers():
                     if process.returncode is not None:
-                        raise _failure(self._last_words())
+                        raise failure(self._last_words())
                     await asyncio.sleep(POLL)
         except TimeoutError:
             raise EmbeddedFailed(
@@ -253,73 +242,6 @@ class Cluster:
 
 def _options(settings: Mapping[str, str]) -> list[str]:
     return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-
-
-async def _launch(
-    account: Account, command: Sequence[str], *, output: int | BinaryIO, handles: Sequence[int]
-) -> Process:
-    """
-    Start a program as *account*, to end with us, with *handles* open in it.
-
-    Its process group is its own: Ctrl-C is for us to hear, and the server is stopped in its turn.
-    """
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", str(LAUNCH)),
-        *(str(account.uid), str(account.gid), str(os.getpid())),
-        *command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=ENVIRONMENT,
-        cwd="/",
-        pass_fds=handles,
-        start_new_session=True,
-    )
-
-
-async def _run(account: Account, command: Sequence[str], *, handles: Sequence[int]) -> None:
-    """Run a program to its end. Raises `EmbeddedFailed` or `StorageFull` if it fails."""
-    process = await _launch(account, command, output=subprocess.PIPE, handles=handles)
-    try:
-        async with asyncio.timeout(INITDB_LIMIT):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        raise EmbeddedFailed(
-            f"Making the database took longer than {INITDB_LIMIT:g} seconds and was given up. "
-            "Is the disk very slow, or full?"
-        ) from None
-    finally:
-        with anyio.CancelScope(shield=True):
-            await _end(process)
-    if process.returncode:
-        raise _failure(output.decode("utf-8", "replace"))
-
-
-async def _end(process: Process) -> None:
-    """End a server in order, or else by force, and reap it. A program that has ended stays so."""
-    for number, patience in STOPS:
-        if process.returncode is None:
-            try:
-                process.send_signal(number)
-            except ProcessLookupError:
-                pass
-        try:
-            async with asyncio.timeout(patience):
-                await process.wait()
-                return
-        except TimeoutError:
-            continue
-
-
-def _failure(output: str) -> EmbeddedFailed | StorageFull:
-    """What a program that has failed says about it, as an error."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"\b(FATAL|PANIC|error):|Error\b", line)]
-    line = (telling or lines or ["it said nothing"])[-1]
-    reason = re.sub(r"^.*?\b(FATAL|PANIC|error):\s*", "", line)[:300].rstrip(".")
-    if "No space left on device" in output:
-        return StorageFull(f"There is no room left for the database: {reason}. Make some.")
-    return EmbeddedFailed(f"PostgreSQL could not be started: {reason}. {ADVICE}")
 
 
 def _command_line(pid: int) -> str:

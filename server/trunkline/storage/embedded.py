@@ -40,8 +40,8 @@ START_TIMEOUT: Final = 120.0
 LONGEST_PAUSE: Final = 5.0
 """Seconds before a server that will not run is started again; they double up to this."""
 
-STEADY: Final = 30.0
-"""Seconds after which a server counts as running well, and the pause is short again."""
+STEADY: Final = 1.0
+"""Seconds after which a server counts as one that runs, and the next pause is the shortest."""
 
 
 @asynccontextmanager

@@ -24,7 +24,12 @@ from trunkline.errors import (
 OLDEST: Final = 14
 """The oldest major version of PostgreSQL that Trunkline works with."""
 
-FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+FAILURES: Final = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # also of a statement that meets the server's last words
+)
 """All that asyncpg lets out, `TimeoutError` included."""
 
 
@@ -83,6 +88,7 @@ def translate(error: Exception) -> StorageError | None:
         case (
             OSError()
             | asyncpg.InterfaceError()
+            | asyncpg.InternalClientError()
             | asyncpg.PostgresConnectionError()
             | asyncpg.CannotConnectNowError()
             | asyncpg.AdminShutdownError()

@@ -239,7 +239,10 @@ def _migration_of(known: Sequence[Migration], record: Applied) -> Migration:
 
 async def _applied(connection: Connection) -> list[Applied]:
     """What the database has, in order."""
-    if await connection.fetchval("SELECT to_regclass('mcp.schema_migrations')") is None:
+    # Reading the table of tables sees what was committed while we waited for the lock; to_regclass
+    # would answer from a cache that waiting for an advisory lock does not refresh.
+    there = "SELECT FROM pg_tables WHERE schemaname = 'mcp' AND tablename = 'schema_migrations'"
+    if await connection.fetchrow(there) is None:
         return []
     rows = await connection.fetch(
         "SELECT version, subject, checksum, program, applied_at "
@@ -301,7 +304,7 @@ async def _take_back(connection: Connection, migration: Migration) -> None:
 def _explained(error: asyncpg.PostgresError, migration: Migration | None) -> MigrationError:
     """The sentence for what went wrong. The database's own words go to the log."""
     name = migration.name if migration is not None else "the next one"
-    log.error("migration.failed", migration=name, sqlstate=error.sqlstate, error=str(error))
+    log.error("migration.failed", migration=name, error=str(error))
     if isinstance(error, asyncpg.LockNotAvailableError):
         return MigrationError(
             f"Another program has held the database for {LOCK_TIMEOUT:.0f} seconds, perhaps with a "

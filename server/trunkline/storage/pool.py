@@ -13,12 +13,15 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
+import structlog
 
 from trunkline.errors import StorageError, StorageUnavailable
 from trunkline.settings import DatabaseSettings
 from trunkline.storage.background import background
 from trunkline.storage.failures import FAILURES, check_version, translate, translated
 from trunkline.storage.watcher import Watcher
+
+log = structlog.get_logger(__name__)
 
 RETRY_PAUSE: Final = 0.05
 """Seconds before the next attempt to get a connection from a server that is just starting."""
@@ -111,7 +114,7 @@ class Database:
             try:
                 yield connection
             finally:
-                await self.pool.release(connection)
+                await self._release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Any]:
@@ -145,7 +148,7 @@ class Database:
             try:
                 return await self.pool.acquire(timeout=max(deadline - now(), 0.001))
             except TimeoutError as error:
-                raise StorageUnavailable(
+                raise self.reason or StorageUnavailable(
                     "No connection to the database became free in time. Is it very busy?"
                 ) from error
             except FAILURES as error:
@@ -153,6 +156,13 @@ class Database:
                 if not isinstance(own, StorageUnavailable) or now() >= deadline:
                     raise
             await asyncio.sleep(RETRY_PAUSE)
+
+    async def _release(self, connection: Any) -> None:
+        """Give it back. If it is lost meanwhile, what was done on it stands all the same."""
+        try:
+            await self.pool.release(connection)
+        except FAILURES as error:
+            log.debug("database.connection_lost", error=type(error).__name__)
 
 
 def _options(settings: DatabaseSettings) -> dict[str, Any]:

@@ -13,15 +13,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from trunkline.models import KINDS, Kind
+from trunkline.models import Kind
 
 _PACKAGED = Path(__file__).parents[1] / "share" / "sql"
 _CHECKOUT = Path(__file__).parents[3] / "sql"
 SQL: Final = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
 """The folder of SQL files: the wheel brings its own, a checkout has it at the top."""
 
-TABLES: Final[Mapping[Kind, str]] = {kind: kind for kind in KINDS} | {
-    "templates": "resource_templates"
+TABLES: Final[Mapping[Kind, str]] = {
+    "tools": "tools",
+    "prompts": "prompts",
+    "resources": "resources",
+    "templates": "resource_templates",
 }
 """The table, in the schema `mcp`, that items of a kind live in."""
 

@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import Any, Final, Literal, Self
 from uuid import UUID
 
-import asyncpg
 from pydantic_core import from_json
 
 from trunkline.models import Json, Kind
@@ -29,7 +28,8 @@ Origin = Literal["file", "api", "plugin"]
 
 Operation = Literal["upsert", "delete"]
 
-Connection = asyncpg.Connection
+Connection = Any
+"""An asyncpg connection, or a pool's proxy of one, which the type checker cannot see through."""
 
 MAX_NAME: Final = 64
 """Characters that the served name of a tool or prompt may have."""

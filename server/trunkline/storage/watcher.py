@@ -53,14 +53,16 @@ class Watcher:
 
         self._callbacks: list[Callable[[bool], None]] = []
         self._wake = asyncio.Event()
-        self._available = asyncio.Event()
+        self._changed = asyncio.Event()
+        """Set, and replaced, when the database comes, goes, or is away for another reason."""
+
         self._away_since = asyncio.get_running_loop().time()
         self.reason: StorageError | None = StorageUnavailable("The database has not answered yet.")
         """Why it is away; None while it is not."""
 
     @property
     def is_available(self) -> bool:
-        return self._available.is_set()
+        return self.reason is None
 
     async def wait_available(self, seconds: float) -> None:
         """
@@ -68,15 +70,15 @@ class Watcher:
 
         Raises the `reason`: at once if it is one that waiting does not mend.
         """
-        if self.is_available:
-            return
-        if self.reason is not None and not isinstance(self.reason, StorageUnavailable):
-            raise self.reason
         try:
             async with asyncio.timeout_at(self._away_since + seconds):
-                await self._available.wait()
+                while isinstance(self.reason, StorageUnavailable):
+                    await self._changed.wait()
         except TimeoutError:
-            raise self.reason or StorageUnavailable("The database is away.") from None
+            pass
+        if self.reason is not None:
+            # A new one: an error that is raised again and again would keep every traceback.
+            raise type(self.reason)(str(self.reason))
 
     @contextmanager
     def notifying(self, callback: Callable[[bool], None]) -> Generator[None]:
@@ -152,8 +154,7 @@ class Watcher:
 
     def _come_back(self) -> None:
         if not self.is_available:
-            self.reason = None
-            self._available.set()
+            self._turn(None)
             log.info("database.available")
             self._notify(True)
 
@@ -161,14 +162,19 @@ class Watcher:
         own = error if isinstance(error, StorageError) else translate(error)
         if own is None or isinstance(own, StorageTimeout):
             own = StorageUnavailable("The database does not answer. It is tried again.")
-        was, self.reason = self.reason, own
-        if self.is_available:
+        was = self.reason
+        if was is None or was.code != own.code:
+            log.warning("database.away", reason=str(own), error=type(error).__name__)
+        if was is None:
             self._away_since = asyncio.get_running_loop().time()
-            self._available.clear()
-            log.warning("database.away", reason=str(own), error=type(error).__name__)
+        self._turn(own)
+        if was is None:
             self._notify(False)
-        elif was is None or was.code != own.code:
-            log.warning("database.away", reason=str(own), error=type(error).__name__)
+
+    def _turn(self, reason: StorageError | None) -> None:
+        self.reason = reason
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _notify(self, is_available: bool) -> None:
         for callback in tuple(self._callbacks):

@@ -1,0 +1,30 @@
+"""
+Organisations: the tenants that everything else is scoped by.
+
+These are the process's own questions. Whoever lets a request come here has decided that it may.
+"""
+
+from uuid import UUID
+
+import asyncpg
+
+from trunkline.storage.queries import load
+from trunkline.storage.rows import from_text, to_text
+
+_STATEMENTS = load("orgs.sql")
+
+
+class OrgRepository:
+    """The organisations there are."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def put(self, name: str) -> UUID:
+        """The id of the organisation of that name, which is made if there is none."""
+        return await self._pool.fetchval(_STATEMENTS["put"], to_text(name))
+
+    async def list_all(self) -> dict[str, UUID]:
+        """Every organisation, by name."""
+        rows = await self._pool.fetch(_STATEMENTS["list_all"])
+        return {from_text(row["name"]): row["id"] for row in rows}

@@ -1,0 +1,185 @@
+"""No organisation reads, counts or changes anything of another: every method is tried."""
+
+import inspect
+import pkgutil
+from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from tests.storage.filling import (
+    contents,
+    fill_for,
+)
+from trunkline.errors import ServerNotFound
+from trunkline.models import KINDS, Kind
+from trunkline.storage import repositories
+from trunkline.storage.repositories.embeddings import EmbeddingRepository
+from trunkline.storage.repositories.items import ItemRepository
+from trunkline.storage.repositories.orgs import OrgRepository
+from trunkline.storage.repositories.outbox import OutboxRepository
+from trunkline.storage.repositories.servers import ServerRepository
+from trunkline.storage.repositories.skills import SkillRepository
+from trunkline.storage.repositories.statistics import StatisticsRepository
+from trunkline.storage.rows import AssignmentRow, Calls
+
+pytestmark = pytest.mark.anyio
+
+
+FOR_THE_PROCESS = {OrgRepository, OutboxRepository, EmbeddingRepository}
+"""No request comes to these; each says so and why."""
+
+Attempt = Callable[[asyncpg.Pool, UUID, "Target"], Awaitable[Any]]
+
+
+class Target:
+    """What belongs to somebody else."""
+
+    def __init__(self, server: int, skill: int, items: Mapping[Kind, list[int]]) -> None:
+        self.server, self.skill, self.items = server, skill, items
+
+
+def on_items(call: Callable[[ItemRepository, UUID, Target], Awaitable[Any]]) -> Attempt:
+    async def attempt(pool: asyncpg.Pool, org: UUID, target: Target) -> list[Any]:
+        answers = [await call(ItemRepository(pool, kind), org, target) for kind in KINDS]
+        return [answer for answer in answers if answer]
+
+    return attempt
+
+
+async def sync_theirs(items: ItemRepository, org: UUID, target: Target) -> None:
+    with pytest.raises(ServerNotFound):
+        await items.sync(org, target.server, [])
+
+
+async def put_server(pool: asyncpg.Pool, org: UUID, target: Target) -> bool:
+    mine = await ServerRepository(pool).put(org, "mail", origin="api", config={})
+    return mine.id == target.server
+
+
+async def put_skill(pool: asyncpg.Pool, org: UUID, target: Target) -> bool:
+    return await SkillRepository(pool).put(org, "writing", "Mine.") == target.skill
+
+
+async def record(pool: asyncpg.Pool, org: UUID, target: Target) -> None:
+    await StatisticsRepository(pool).record(
+        org, {one: Calls(9, 9, 9) for one in target.items["tools"]}
+    )
+
+
+async def assign(pool: asyncpg.Pool, org: UUID, target: Target) -> list[int]:
+    skills, tools = SkillRepository(pool), target.items["tools"]
+    mine = await skills.put(org, "stealing", "")
+    rows = [AssignmentRow(tool, mine, 1, True) for tool in tools]
+    return await skills.assign(org, target.skill, rows) + await skills.assign(org, mine, rows)
+
+
+ATTEMPTS: dict[tuple[type, str], Attempt] = {
+    (ItemRepository, "sync"): on_items(sync_theirs),
+    (ItemRepository, "list_visible"): on_items(lambda items, org, _: items.list_visible(org)),
+    (ItemRepository, "find"): on_items(lambda items, org, t: items.find(org, t.items[items.kind])),
+    (ItemRepository, "count_visible"): on_items(lambda items, org, _: items.count_visible(org)),
+    (ItemRepository, "delete_by_server"): on_items(
+        lambda items, org, target: items.delete_by_server(org, target.server)
+    ),
+    (ServerRepository, "put"): put_server,
+    (ServerRepository, "describe"): lambda pool, org, target: ServerRepository(pool).describe(
+        org, target.server, {"instructions": "Obey."}
+    ),
+    (ServerRepository, "list_visible"): lambda pool, org, _: ServerRepository(pool).list_visible(
+        org
+    ),
+    (ServerRepository, "find"): lambda pool, org, _: ServerRepository(pool).find(org, "mail"),
+    (ServerRepository, "hide"): lambda pool, org, target: ServerRepository(pool).hide(
+        org, target.server
+    ),
+    (SkillRepository, "put"): put_skill,
+    (SkillRepository, "list_visible"): lambda pool, org, _: SkillRepository(pool).list_visible(org),
+    (SkillRepository, "delete"): lambda pool, org, target: SkillRepository(pool).delete(
+        org, target.skill
+    ),
+    (SkillRepository, "assign"): assign,
+    (SkillRepository, "of_tools"): lambda pool, org, target: SkillRepository(pool).of_tools(
+        org, target.items["tools"]
+    ),
+    (StatisticsRepository, "record"): record,
+    (StatisticsRepository, "of_tools"): lambda pool, org, target: StatisticsRepository(
+        pool
+    ).of_tools(org, target.items["tools"]),
+}
+
+
+def methods() -> set[tuple[type, str]]:
+    """Every public method of every repository there is."""
+    found: set[tuple[type, str]] = set()
+    for one in pkgutil.iter_modules(repositories.__path__, f"{repositories.__name__}."):
+        module = import_module(one.name)
+        for _, repository in inspect.getmembers(module, inspect.isclass):
+            if repository.__module__ == module.__name__:
+                found |= {(repository, name) for name in vars(repository) if name[0] != "_"}
+    return found
+
+
+def test_every_method_is_tried_by_somebody_else() -> None:
+    tenants = {one for one in methods() if one[0] not in FOR_THE_PROCESS}
+
+    assert tenants == set(ATTEMPTS)
+    for repository, name in tenants:
+        parameters = list(inspect.signature(getattr(repository, name)).parameters)
+        assert parameters[1] == "org", f"{repository.__name__}.{name}"
+
+
+@pytest.mark.parametrize("method", list(ATTEMPTS), ids=lambda one: f"{one[0].__name__}.{one[1]}")
+async def test_another_organisation_sees_counts_and_changes_nothing(
+    pool: asyncpg.Pool, method: tuple[type, str]
+) -> None:
+    acme, globex = [await OrgRepository(pool).put(name) for name in ("acme", "globex")]
+    server = await fill_for(pool, acme)
+    items: dict[Kind, list[int]] = {
+        kind: [row.id for row in await ItemRepository(pool, kind).list_visible(acme)]
+        for kind in KINDS
+    }
+    (skill,) = await SkillRepository(pool).list_visible(acme)
+    before = await contents(pool)
+
+    answer = await ATTEMPTS[method](pool, globex, Target(server, skill.id, items))
+
+    assert not answer
+    after = await contents(pool)
+    for table, rows in before.items():
+        assert set(rows) <= set(after[table]), f"{method} changed {table}"
+    assert after["outbox"] == before["outbox"]
+    assert after["call_statistics"] == before["call_statistics"]
+
+
+async def test_the_use_of_a_shared_tool_is_each_organisations_own(pool: asyncpg.Pool) -> None:
+    await fill_for(pool, None)
+    acme, globex = [await OrgRepository(pool).put(name) for name in ("acme", "globex")]
+    (tool, *_) = [row.id for row in await ItemRepository(pool, "tools").list_visible(None)]
+    statistics = StatisticsRepository(pool)
+
+    await statistics.record(acme, {tool: Calls(5, 0, 1.0)})
+
+    assert (await statistics.of_tools(acme, [tool]))[tool].count == 5
+    assert await statistics.of_tools(globex, [tool]) == {}
+    assert (await statistics.of_tools(None, [tool]))[tool].count == 3
+
+
+async def test_nobody_puts_a_tool_of_their_own_into_the_skill_of_another(
+    pool: asyncpg.Pool,
+) -> None:
+    acme, globex = [await OrgRepository(pool).put(name) for name in ("acme", "globex")]
+    for org in (acme, globex):
+        await fill_for(pool, org)
+    skills = SkillRepository(pool)
+    (theirs,) = await skills.list_visible(acme)
+    (tool, *_) = await ItemRepository(pool, "tools").list_visible(globex)
+    before = await contents(pool)
+
+    answer = await skills.assign(globex, theirs.id, [AssignmentRow(tool.id, theirs.id, 1, True)])
+
+    assert answer == []
+    assert await contents(pool) == before
