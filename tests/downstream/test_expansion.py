@@ -14,7 +14,7 @@ ENVIRON = {"TOKEN": "s3cret", "EMPTY": "", "HOME": "/home/ada", "TRICK": "${TOKE
 
 
 def expand(text: str) -> str:
-    return Expansion(ENVIRON, Path("/work/project")).expand(text)
+    return Expansion(ENVIRON, Path("/home/ada/project")).expand(text)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def expand(text: str) -> str:
         ("[${NONE:-}]", "[]"),
         ("${NONE:-${ALSO_NONE:-deep}}", "deep"),
         ('${NONE:-{"a": {}}}', '{"a": {}}'),
-        ("${workspaceFolder}/x", "/work/project/x"),
+        ("${workspaceFolder}/x", "/home/ada/project/x"),
         ("${workspaceFolderBasename}", "project"),
         ("${userHome}", "/home/ada"),
         ("a${/}b${pathSeparator}c", f"a{os.sep}b{os.sep}c"),

@@ -18,6 +18,7 @@ Its tasks never raise: a lost connection is reported by `lose`, which wakes ever
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -108,7 +109,7 @@ class Exchange:
 OnInbound = Callable[[Inbound], Awaitable[None]]
 
 
-class Channel:
+class Channel(ABC):
     """One open connection. Made by a transport, used by exactly one session."""
 
     tells_origin: ClassVar[bool] = False
@@ -269,6 +270,7 @@ class Channel:
     async def ready(self, era: Era) -> None:
         """The handshake is done: start what may only start now (an HTTP transport's own stream)."""
 
+    @abstractmethod
     async def _send(
         self, message: Json, exchange: Exchange | None, headers: Mapping[str, str]
     ) -> None:
@@ -277,7 +279,6 @@ class Channel:
 
         Raises `ChannelLost` if it cannot be written.
         """
-        raise NotImplementedError  # every transport has its own
 
     async def _abandon(self, exchange: Exchange) -> None:
         """Tell the server that nobody waits for this request any more."""
