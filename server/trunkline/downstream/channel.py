@@ -267,7 +267,7 @@ class Channel(ABC):
 
     # -- what a transport implements ----------------------------------------------------------
 
-    async def ready(self, era: Era) -> None:
+    async def ready(self, era: Era) -> None:  # noqa: B027 - most have nothing to start
         """The handshake is done: start what may only start now (an HTTP transport's own stream)."""
 
     @abstractmethod
