@@ -68,26 +68,24 @@ def _text(params: Mapping[str, Any], key: str, method: str) -> str:
     return value
 
 
-def _tool(view: View, params: Json) -> tuple[Entry, Json]:
-    name = _text(params, "name", "tools/call")
+def _named(params: Json, method: str, find: Callable[[str], Entry]) -> tuple[Entry, Json]:
+    """A tool or a prompt: found by its name, with arguments that have to be an object."""
+    name = _text(params, "name", method)
     arguments = params.get("arguments")
-    entry = view.tool(name)
+    entry = find(name)
     if arguments is not None and not isinstance(arguments, dict):
         raise InvalidArguments(
             f"The arguments of {name!r} must be an object; they are {_kind_of(arguments)}."
         )
     return entry, {**params, "name": entry.own}
+
+
+def _tool(view: View, params: Json) -> tuple[Entry, Json]:
+    return _named(params, "tools/call", view.tool)
 
 
 def _prompt(view: View, params: Json) -> tuple[Entry, Json]:
-    name = _text(params, "name", "prompts/get")
-    arguments = params.get("arguments")
-    entry = view.prompt(name)
-    if arguments is not None and not isinstance(arguments, dict):
-        raise InvalidArguments(
-            f"The arguments of {name!r} must be an object; they are {_kind_of(arguments)}."
-        )
-    return entry, {**params, "name": entry.own}
+    return _named(params, "prompts/get", view.prompt)
 
 
 def _resource(view: View, params: Json) -> tuple[Entry, Json]:
@@ -131,11 +129,9 @@ def _kind_of(value: Any) -> str:
 def _rename_contents(result: Json, target: Target) -> Json:
     """Give the contents of a resource the URI under which the client asked for it."""
     sent, contents = target.params["uri"], result.get("contents")
-    if not isinstance(contents, list):
+    if not isinstance(contents, list) or sent != target.entry.own:
         return result
-    shown = target.entry.name if sent == target.entry.own else None
-    if shown is None:
-        return result
+    shown = target.entry.name
     renamed = [
         {**item, "uri": shown} if isinstance(item, dict) and item.get("uri") == sent else item
         for item in contents

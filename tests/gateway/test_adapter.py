@@ -19,11 +19,12 @@ from mcp_types import JSONRPCRequest
 
 from trunkline.catalog.catalog import Catalog
 from trunkline.dispatch import Dispatch
-from trunkline.gateway.adapter import Adapter, low_level_of
+from trunkline.gateway.adapter import Adapter
 from trunkline.gateway.announcements import Announcements
 from trunkline.gateway.callers import STATE, FrontClient, connection_of
 from trunkline.gateway.held import HeldCalls
 from trunkline.models import Caller
+from trunkline.plugin.server import low_level
 
 pytestmark = pytest.mark.anyio
 
@@ -68,10 +69,10 @@ async def connected(server: FastMCP[Any]) -> AsyncGenerator[Wire]:
     """A connection as stdio has it, without a process."""
     to_server, from_client = anyio.create_memory_object_stream[Any](1)
     to_client, from_server = anyio.create_memory_object_stream[Any](1)
-    low_level = low_level_of(server)
+    core = low_level(server)
     async with anyio.create_task_group() as tasks, to_server, from_server:
-        options = low_level.create_initialization_options()
-        tasks.start_soon(low_level.run, from_client, to_client, options)
+        options = core.create_initialization_options()
+        tasks.start_soon(core.run, from_client, to_client, options)
         yield Wire(to_server, from_server)
         tasks.cancel_scope.cancel()
 
@@ -83,7 +84,7 @@ async def test_what_a_middleware_returns_goes_out_as_it_is() -> None:
     async def answer(ctx: Any, call_next: Any) -> Any:
         return raw if ctx.method == "tools/list" else await call_next(ctx)
 
-    low_level_of(server).middleware.insert(0, answer)
+    low_level(server).middleware.insert(0, answer)
     async with connected(server) as wire:
         await wire.request("initialize", HELLO)
         listed = await wire.request("tools/list")
@@ -99,7 +100,7 @@ async def test_a_request_has_the_members_the_adapter_uses() -> None:
         seen.append(ctx)
         return await call_next(ctx)
 
-    low_level_of(server).middleware.insert(0, look)
+    low_level(server).middleware.insert(0, look)
     async with connected(server) as wire:
         await wire.request("initialize", HELLO)
 
@@ -114,7 +115,7 @@ async def test_a_request_has_the_members_the_adapter_uses() -> None:
 async def test_the_adapter_stands_first() -> None:
     server = FastMCP("test")
     async with adapted(server):
-        first = low_level_of(server).middleware[0]
+        first = low_level(server).middleware[0]
 
     assert isinstance(first, Adapter)
 
@@ -140,7 +141,7 @@ async def test_a_client_is_kept_in_the_state_of_its_connection() -> None:
         return result
 
     async with adapted(server), connected(server) as wire:
-        low_level_of(server).middleware.insert(0, look)
+        low_level(server).middleware.insert(0, look)
         await wire.request("initialize", HELLO)
 
     assert isinstance(fronts[0], FrontClient)

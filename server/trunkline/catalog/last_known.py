@@ -29,23 +29,30 @@ class LastKnown:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._on_disk: dict[str, tuple[str, Listing]] = {}
+        """What this process has read or written: it need not be written again."""
 
     def load(self, name: str, fingerprint: str) -> Listing | None:
         """The last listing of a server that is still configured the same; None if there is none."""
         path = self._path(name)
+        self._on_disk.pop(name, None)
         try:
             content = _file.validate_json(path.read_bytes())
             if (content.get("format"), content.get("fingerprint")) != (FORMAT, fingerprint):
                 return None
-            return _listing.validate_python(content.get("listing"))
+            listing = _listing.validate_python(content.get("listing"))
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
             log.warning("last_known.unreadable", server=name, error=type(error).__name__)
             return None
+        self._on_disk[name] = (fingerprint, listing)
+        return listing
 
     def save(self, name: str, fingerprint: str, listing: Listing) -> None:
         """Keep a listing. A disk that cannot be written is logged; nothing depends on it."""
+        if self._on_disk.get(name) == (fingerprint, listing):
+            return
         try:
             content: Json = {
                 "format": FORMAT,
@@ -56,6 +63,7 @@ class LastKnown:
             text = _file.dump_json(content)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _replace(self._path(name), text)
+            self._on_disk[name] = (fingerprint, listing)
         except (OSError, ValueError) as error:
             log.warning("last_known.not_saved", server=name, error=str(error))
 

@@ -17,7 +17,6 @@ from typing import Any, Final
 import structlog
 from fastmcp import FastMCP
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
@@ -40,6 +39,7 @@ from trunkline.gateway.callers import (
 from trunkline.gateway.held import HeldCalls
 from trunkline.gateway.shape import listed, rpc_failure, shape, tool_failure
 from trunkline.models import Caller, Era, Json, Kind
+from trunkline.plugin.server import low_level
 from trunkline.providers.provider import Provider
 from trunkline.wire import INVALID_PARAMS, LOG_LEVELS
 
@@ -68,11 +68,6 @@ NAME_OF: Final[Mapping[str, str]] = {
     "resources/read": "uri",
 }
 """The requests that can end in a question, and the member that names their target."""
-
-
-def low_level_of(server: FastMCP[Any]) -> Server[Any]:
-    """The SDK's server inside a FastMCP server, which FastMCP shows nowhere else."""
-    return server._mcp_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 class Adapter:
@@ -105,10 +100,10 @@ class Adapter:
 
     def install(self, server: FastMCP[Any]) -> None:
         """Put the adapter in front of a FastMCP server."""
-        low_level = low_level_of(server)
-        self._server_info = low_level.server_info_stamp
-        low_level.middleware.insert(0, self)
-        low_level.get_tool_input_schema = self._input_schema
+        core = low_level(server)
+        self._server_info = core.server_info_stamp
+        core.middleware.insert(0, self)
+        core.get_tool_input_schema = self._input_schema
 
     async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         context = ctx

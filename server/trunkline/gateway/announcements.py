@@ -106,7 +106,7 @@ class Announcements:
         """`resources/unsubscribe`. Raises what `Dispatch.target` and the provider raise."""
         target = self._dispatch.target("resources/unsubscribe", params, caller.client)
         if caller.front is not None:
-            self._watchers[_key(target)].pop(caller.front, None)
+            self._watchers.get(_key(target), {}).pop(caller.front, None)
         await target.provider.unsubscribe(target.params["uri"], caller)
 
     # -- modern clients -----------------------------------------------------------------------

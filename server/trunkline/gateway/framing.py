@@ -52,6 +52,7 @@ from starlette.types import Message, Receive, Scope, Send
 from trunkline.gateway.events import QUIET, Stopping, event_stream, send_event
 from trunkline.gateway.guard import refuse
 from trunkline.gateway.messages import Answer, Malformed, encode_message, parse_message
+from trunkline.plugin.server import low_level
 from trunkline.settings import HttpSettings
 from trunkline.wire import HANDSHAKE_VERSIONS, INTERNAL_ERROR
 
@@ -76,7 +77,7 @@ class HttpSessions(StreamableHTTPSessionManager):
         quiet: float = QUIET,
     ) -> None:
         super().__init__(
-            server._mcp_server,  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            low_level(server),
             session_idle_timeout=settings.session_idle_timeout,
             max_sessions=settings.max_sessions,
         )

@@ -28,6 +28,7 @@ from trunkline.gateway.events import QUIET, Stopping, as_event, event_stream, se
 from trunkline.gateway.framing import owner_of
 from trunkline.gateway.guard import refuse
 from trunkline.gateway.messages import Answer, Malformed, parse_message
+from trunkline.plugin.server import low_level
 from trunkline.settings import HttpSettings
 from trunkline.wire import INTERNAL_ERROR
 
@@ -124,7 +125,7 @@ class SseSessions:
         messages: str = "/messages/",
         quiet: float = QUIET,
     ) -> None:
-        self._server = server._mcp_server  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        self._server = low_level(server)
         self._limit = settings.max_sessions
         self._stopping, self._quiet, self._messages = stopping, quiet, messages
         self._sessions: dict[str, SseSession] = {}

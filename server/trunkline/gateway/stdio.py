@@ -28,6 +28,7 @@ from mcp.shared.message import SessionMessage
 from trunkline.errors import ConfigError
 from trunkline.gateway.messages import Malformed, encode_error, encode_message, parse_message
 from trunkline.gateway.signals import on_stop_signal
+from trunkline.plugin.server import low_level
 
 if sys.platform != "win32":
     import fcntl
@@ -48,18 +49,18 @@ async def serve_stdio(server: FastMCP, streams: tuple[int, int] | None = None) -
     no stdin or stdout. Afterwards stdout is stderr.
     """
     token = set_transport("stdio")
-    low_level = server._mcp_server  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    options = low_level.create_initialization_options()
+    core = low_level(server)
+    options = core.create_initialization_options()
     try:
         if sys.platform == "win32":
             async with stdio_server() as (reader, writer):
-                await low_level.run(reader, writer, options)
+                await core.run(reader, writer, options)
             return
         with standard_streams() if streams is None else nullcontext(streams) as (source, target):
             output = Output(target)
             messages = Input(source, output)
             with on_stop_signal(messages.end):
-                await low_level.run(messages, output, options)
+                await core.run(messages, output, options)
     finally:
         reset_transport(token)
 

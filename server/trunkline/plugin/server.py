@@ -78,7 +78,7 @@ async def running(server: FastMCP[Any]) -> AsyncGenerator[Any]:
 
 
 def low_level(server: FastMCP[Any]) -> Server[Any]:
-    """The protocol server inside FastMCP, which takes raw requests."""
+    """The SDK's server inside FastMCP, which takes raw requests and has the middleware list."""
     return server._mcp_server  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # no public way
 
 

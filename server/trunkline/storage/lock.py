@@ -11,6 +11,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trunkline.errors import EmbeddedFailed
+
 if sys.platform != "win32":
     import fcntl
 
@@ -32,7 +34,7 @@ def try_lock(path: Path) -> Generator[int | None]:
 
 def _is_ours(handle: int) -> bool:
     if sys.platform == "win32":
-        raise NotImplementedError("The embedded PostgreSQL is not for Windows.")
+        raise EmbeddedFailed("The embedded PostgreSQL is not for Windows: set DATABASE_URL.")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
