@@ -121,7 +121,7 @@ async def test_one_server_that_hangs_at_the_start_delays_nobody(tmp_path: Path) 
             lambda: all(trunkline.report(f"good{n}").state == "CONNECTED" for n in range(2))
         )
         async with Person().client(trunkline.mcp, "handshake") as client:
-            await until(lambda: trunkline.report("good1").tools > 0)
+            await until(lambda: all(trunkline.report(f"good{n}").tools for n in range(2)))
             tools = await client.list_tools()
             echoed = await client.call_tool("good0__echo", {"n": 1})
 
