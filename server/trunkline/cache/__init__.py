@@ -1,0 +1,1 @@
+"""Answers we may forget, kept in Redis."""

@@ -1,0 +1,1 @@
+"""What makes the catalog findable: points, and the two indexes that hold them."""

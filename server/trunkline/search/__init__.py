@@ -1,0 +1,1 @@
+"""From a query to the tools, prompts and resources that answer it."""
