@@ -16,6 +16,7 @@ from typing import Any
 import mcp_types as types
 from mcp import Client
 
+from tests.databases import database_of
 from trunkline.app import App, ServerReport, open_app
 from trunkline.gateway.http import build_app, serve_http
 from trunkline.settings import HttpSettings, PluginSettings, Settings
@@ -61,12 +62,16 @@ async def gateway(
     """
     Serve *servers*, with state under *folder*. A text is a mcp.json as it stands; None is none.
 
-    With *settled* the block begins when every server has connected or failed.
+    With *settled* the block begins when every server has connected or failed. The database is one
+    of the folder's own; `database_url=None` takes Trunkline's own server. The admin tools are only
+    offered if asked for.
     """
     config = folder / "mcp.json"
     if servers is not None:
         text = servers if isinstance(servers, str) else json.dumps({"mcpServers": servers})
         config.write_text(text)
+    settings.setdefault("database_url", database_of(folder / "home"))
+    settings.setdefault("admin_tools", False)
     chosen = Settings(
         config=config,
         home=folder / "home",

@@ -9,7 +9,8 @@ Nothing here waits for anything but the provider.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from time import perf_counter
+from typing import Any, Final, Protocol
 
 from trunkline.catalog.catalog import Catalog
 from trunkline.catalog.offer import Entry
@@ -17,6 +18,12 @@ from trunkline.catalog.view import View
 from trunkline.errors import InvalidArguments
 from trunkline.models import Caller, Client, Json
 from trunkline.providers.provider import Provider
+
+
+class OnCall(Protocol):
+    """Hears of a call: whose, of what, how many seconds it took, and whether it failed."""
+
+    def __call__(self, org: str | None, entry: Entry, seconds: float, *, failed: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +41,9 @@ class Target:
 class Dispatch:
     """Finds the provider a request means and carries the request there."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, catalog: Catalog, *, on_call: OnCall | None = None) -> None:
+        """*on_call* hears of every call of a tool that has ended."""
+        self._catalog, self._on_call = catalog, on_call
 
     def target(self, method: str, params: Json, client: Client) -> Target:
         """
@@ -49,12 +57,26 @@ class Dispatch:
 
     async def send(self, target: Target, caller: Caller) -> Json:
         """Carry a request to its provider. Raises `RpcError` or `DownstreamError`."""
+        if target.method == "tools/call" and self._on_call is not None:
+            return await self._counted(target, caller, self._on_call)
         result = await target.provider.request(
             target.method, target.params, caller, repeatable=target.repeatable
         )
         if target.method == "resources/read" and target.entry.name != target.entry.own:
             return _rename_contents(result, target)
         return result
+
+    async def _counted(self, target: Target, caller: Caller, on_call: OnCall) -> Json:
+        began, failed = perf_counter(), True
+        try:
+            result = await target.provider.request(
+                target.method, target.params, caller, repeatable=target.repeatable
+            )
+            failed = result.get("isError") is True
+            return result
+        finally:
+            org = caller.client.org
+            on_call(org, target.entry, perf_counter() - began, failed=failed)
 
     async def request(self, method: str, params: Json, caller: Caller) -> Json:
         """`target` and `send` in one. Raises what they raise."""

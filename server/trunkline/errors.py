@@ -12,6 +12,8 @@ Every error Trunkline raises on purpose.
     ├── CommandTimeout             a command took longer than its --timeout
     ├── NotFound                   the caller named something we do not have
     │   ├── ToolNotFound · PromptNotFound · ResourceNotFound · ServerNotFound · OrgNotFound
+    ├── ServerNotAdded             it comes from mcp.json or is a plugin, and is changed there
+    ├── ServerInvalid              a server that was to be added is described wrongly
     ├── InvalidArguments           the caller's request has the wrong shape
     ├── DownstreamError            a server behind us misbehaved
     │   ├── DownstreamUnavailable
@@ -32,6 +34,18 @@ Every error Trunkline raises on purpose.
     │   │   └── SchemaTooNew · SchemaTooOld · MigrationEdited
     │   ├── CatalogFull            there are no ids left for items of a kind
     │   └── SyncConflict           others kept changing the same rows
+    ├── IndexFailure               the search index cannot do what is asked of it
+    │   ├── IndexUnavailable       it does not answer now
+    │   ├── IndexRefused           it does not let us in, or not do that
+    │   ├── IndexMismatch          it was made for other vectors
+    │   ├── IndexNotFilled         nothing can be found in it yet
+    │   └── PointIdOverflow · PointIdMissing
+    ├── EmbeddingError             texts could not be made into vectors
+    │   ├── EmbeddingMissing       what it needs is not installed
+    │   ├── EmbeddingUnavailable   the endpoint does not answer now
+    │   ├── EmbeddingRefused       the endpoint does not take the request, and never will
+    │   └── EmbeddingInvalid       the endpoint's answer cannot be used
+    ├── CacheUnavailable           Redis cannot be looked into; calls never see this
     └── RpcError                   a JSON-RPC error object, passed on as it is
 
 `str(error)` is a sentence for the person or model on the other side. It never holds a secret, a
@@ -163,6 +177,22 @@ class ServerNotFound(NotFound):
     def __init__(self, name: str, *, similar: Sequence[str] = ()) -> None:
         super().__init__(f"There is no server named {_shown(name)}.{_did_you_mean(similar)}")
         self.name, self.similar = name, list(similar)
+
+
+class ServerNotAdded(TrunklineError):
+    """A server that cannot be changed here, for it comes from a file or is a plugin."""
+
+    code = "server_not_added"
+
+    def __init__(self, name: str, origin: str) -> None:
+        where = "the folder of plugins" if origin == "plugin" else "mcp.json"
+        super().__init__(f"The server {_shown(name)} comes from {where}. Change it there.")
+
+
+class ServerInvalid(TrunklineError):
+    """A server that was to be added cannot be used as it is described."""
+
+    code = "server_invalid"
 
 
 class InvalidArguments(TrunklineError):
@@ -393,3 +423,114 @@ class OrgNotFound(NotFound):
 
     def __init__(self, org: object) -> None:
         super().__init__(f"There is no organisation {_shown(str(org))}.")
+
+
+class EmbeddingError(TrunklineError):
+    """Texts could not be made into vectors."""
+
+    code = "embedding_failed"
+
+
+class EmbeddingMissing(EmbeddingError):
+    """The embedding needs something that is not installed."""
+
+    code = "embedding_missing"
+
+
+class EmbeddingUnavailable(EmbeddingError):
+    """The endpoint does not answer now; it may again soon."""
+
+    code = "embedding_unavailable"
+
+
+class EmbeddingRefused(EmbeddingError):
+    """The endpoint does not take the request as it is."""
+
+    code = "embedding_refused"
+
+
+class EmbeddingInvalid(EmbeddingError):
+    """The endpoint answered with something that is not the vectors it was asked for."""
+
+    code = "embedding_invalid"
+
+
+class IndexFailure(TrunklineError):
+    """The search index cannot do what is asked of it."""
+
+    code = "index_failed"
+
+
+class IndexUnavailable(IndexFailure):
+    """
+    The index does not answer now; it may again soon.
+
+    `reason` says why in a word or two, for the log; `detail` is what the network said to it.
+    `retry_after` is how many seconds the index itself asks for, where it does.
+    """
+
+    code = "index_unavailable"
+
+    def __init__(self, reason: str, *, detail: str = "", retry_after: float | None = None) -> None:
+        super().__init__(
+            f"Qdrant does not answer ({reason}{f': {detail}' if detail else ''}). Check that it "
+            f"runs and that QDRANT_URL names it; it is tried again by itself."
+        )
+        self.reason, self.retry_after = reason, retry_after
+
+
+class IndexRefused(IndexFailure):
+    """The index does not let us in, or not do that; asking again would not help."""
+
+    code = "index_refused"
+
+
+class IndexMismatch(IndexFailure):
+    """The index was made for vectors of another kind."""
+
+    code = "index_mismatch"
+
+
+class IndexNotFilled(IndexFailure):
+    """The index is being filled for the first time."""
+
+    code = "index_not_filled"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Qdrant's index has not been filled yet. That happens by itself, or at once with "
+            "`trunkline reindex`."
+        )
+
+
+class PointIdOverflow(IndexFailure):
+    """An id is too high for its type: the point would take the place of another type's."""
+
+    code = "point_id_overflow"
+
+    def __init__(self, type_: str, db_id: int, *, limit: int, item: str = "") -> None:
+        named = f" {item} is not indexed, everything else is." if item else ""
+        super().__init__(
+            f"Point ID overflow: {type_} db_id={db_id} exceeds max {limit - 1}. "
+            f"IDs would collide.{named} See docs/operating.md, "
+            f'"Qdrant at scale: sharding and custom collections".'
+        )
+        self.type, self.db_id, self.item = type_, db_id, item
+
+
+class PointIdMissing(IndexFailure):
+    """An item has no row in the database yet, and its point is numbered by that row."""
+
+    code = "point_id_missing"
+
+    def __init__(self, item: str) -> None:
+        super().__init__(
+            f"{item} has no row in the database yet, and its point in Qdrant is numbered by it. "
+            f"It is indexed once the catalog has been stored."
+        )
+
+
+class CacheUnavailable(TrunklineError):
+    """The cache cannot be looked into or cleaned. Calls and searches go on without it."""
+
+    code = "cache_unavailable"

@@ -2,14 +2,23 @@
 Settings: read once at start, frozen, in sections.
 
 Every value can be set by an environment variable: `TRUNKLINE_` and the path to the field, joined
-by two underscores (`TRUNKLINE_DOWNSTREAM__CALL_TIMEOUT=120`). Command-line options win over the
-environment. A component takes its section, never the whole.
+by two underscores (`TRUNKLINE_DOWNSTREAM__CALL_TIMEOUT=120`). The addresses of stores have the
+names that hosters give them (`DATABASE_URL`). Command-line options win over the environment. A
+component takes its section, never the whole.
 """
 
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -107,6 +116,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="ignore",
         env_ignore_empty=True,
+        populate_by_name=True,
     )
 
     config: Path | None = None
@@ -116,6 +126,15 @@ class Settings(BaseSettings):
     """Where state is kept."""
 
     log_level: str = "info"
+    database_url: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("DATABASE_URL", "TRUNKLINE_DATABASE_URL")
+    )
+    """postgresql://USER:PASSWORD@HOST:5432/DATABASE. When unset: an embedded server in `home`."""
+
+    admin_tools: bool = True
+    """Whether clients that may administer are offered `add_server` and its like."""
+
     downstream: DownstreamSettings = Field(default_factory=DownstreamSettings)
     plugins: PluginSettings = Field(default_factory=PluginSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)

@@ -94,8 +94,9 @@ SELECT count(*) FROM added;
 
 -- name: announce
 -- $1 server id
--- Other processes hear of it when the transaction commits.
-SELECT pg_notify('mcp_catalog', json_build_object('kind', '{kind}', 'server', $1::integer)::text);
+-- Other processes hear of it when the transaction commits, and whose it was.
+SELECT pg_notify('mcp_catalog', json_build_object('kind', '{kind}', 'server', $1::integer,
+    'by', current_setting('application_name'))::text);
 
 -- name: list_visible
 -- $1 org id
@@ -104,6 +105,18 @@ SELECT item.id, item.source_server_id, item.org_id, item.own_name, item.name, it
 FROM mcp.{items} AS item JOIN mcp.servers AS server ON server.id = item.source_server_id
 WHERE item.hidden_at IS NULL AND (item.is_global OR item.org_id = $1)
 ORDER BY server.position, server.id, item.position, item.id;
+
+-- name: of_server
+-- $1 org id, $2 server id
+-- What a server of this scope lists, in its order.
+SELECT id, source_server_id, org_id, own_name, name, definition FROM mcp.{items}
+WHERE source_server_id = $2 AND org_id IS NOT DISTINCT FROM $1 AND hidden_at IS NULL
+ORDER BY position, id;
+
+-- name: ids
+-- $1 org id, $2 server id
+SELECT own_name, id FROM mcp.{items}
+WHERE source_server_id = $2 AND org_id IS NOT DISTINCT FROM $1 AND hidden_at IS NULL;
 
 -- name: find
 -- $1 org id, $2 ids
@@ -131,7 +144,8 @@ WITH deleted AS (
     SET operation = 'delete', version = outbox.version + 1, attempts = 0,
         due_at = CASE WHEN outbox.claim IS NULL THEN now() ELSE outbox.due_at END
 ), told AS (
-    SELECT pg_notify('mcp_catalog', json_build_object('kind', '{kind}', 'server', $2)::text)
+    SELECT pg_notify('mcp_catalog', json_build_object('kind', '{kind}', 'server', $2,
+        'by', current_setting('application_name'))::text)
     WHERE EXISTS (SELECT FROM deleted)
 )
 SELECT (SELECT count(*) FROM deleted) AS count, (SELECT count(*) FROM told) AS told;

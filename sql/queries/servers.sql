@@ -3,7 +3,8 @@
 -- name: put
 -- $1 org id, $2 name, $3 origin, $4 config, $5 position
 -- Adds a server, or changes one that is another now; one that was hidden is back, with its id.
--- What is the same is not written, and no id is drawn for what is there.
+-- What is the same is not written, and no id is drawn for what is there. One that an administrator
+-- added stays as it was added, until that is taken back: a file or a plugin only borrows its row.
 WITH there AS (
     SELECT * FROM mcp.servers WHERE name = $2 AND org_id IS NOT DISTINCT FROM $1 FOR UPDATE
 ), changed AS (
@@ -11,6 +12,7 @@ WITH there AS (
     SET origin = $3, config = $4::text::json, position = $5, hidden_at = NULL, updated_at = now()
     FROM there
     WHERE server.id = there.id
+      AND NOT (there.origin = 'api' AND $3 <> 'api' AND there.hidden_at IS NULL)
       AND (there.origin, there.config::text, there.position, there.hidden_at IS NULL)
           IS DISTINCT FROM ($3, $4::text, $5, TRUE)
     RETURNING server.*
@@ -20,7 +22,8 @@ WITH there AS (
     WHERE NOT EXISTS (SELECT FROM there)
     RETURNING *
 ), told AS (
-    SELECT pg_notify('mcp_catalog', json_build_object('kind', 'servers', 'server', id)::text)
+    SELECT pg_notify('mcp_catalog', json_build_object('kind', 'servers', 'server', id,
+        'by', current_setting('application_name'))::text)
     FROM (SELECT id FROM changed UNION ALL SELECT id FROM added) AS news
 )
 SELECT id, org_id, name, origin, config::text, about::text, position, (SELECT count(*) FROM told)
@@ -52,6 +55,19 @@ ORDER BY position, id;
 SELECT id, org_id, name, origin, config, about, position FROM mcp.servers
 WHERE name = $2 AND hidden_at IS NULL AND (is_global OR org_id = $1)
 ORDER BY is_global LIMIT 1;
+
+-- name: of_id
+-- $1 org id, $2 server id
+-- A server of this scope, hidden or not.
+SELECT id, org_id, name, origin, config, about, position, hidden_at IS NOT NULL AS hidden
+FROM mcp.servers WHERE id = $2 AND org_id IS NOT DISTINCT FROM $1;
+
+-- name: list_scope
+-- $1 org id
+-- The servers of this scope alone.
+SELECT id, org_id, name, origin, config, about, position FROM mcp.servers
+WHERE hidden_at IS NULL AND org_id IS NOT DISTINCT FROM $1
+ORDER BY position, id;
 
 -- name: lock
 -- $1 org id, $2 server id
@@ -89,5 +105,6 @@ WITH gone AS (
     SET operation = 'delete', version = outbox.version + 1, attempts = 0,
         due_at = CASE WHEN outbox.claim IS NULL THEN now() ELSE outbox.due_at END
 )
-SELECT id, pg_notify('mcp_catalog', json_build_object('kind', 'servers', 'server', id)::text)
+SELECT id, pg_notify('mcp_catalog', json_build_object('kind', 'servers', 'server', id,
+        'by', current_setting('application_name'))::text)
 FROM gone;

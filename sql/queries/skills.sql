@@ -2,24 +2,33 @@
 -- its own; an assignment belongs to whom its skill belongs to.
 
 -- name: put
--- $1 org id, $2 name, $3 description
--- Adds a skill or changes its description. What is the same is not written, and draws no id.
+-- $1 org id, $2 name, $3 description, $4 group, $5 keywords
+-- Adds a skill or changes its card. What is the same is not written, and draws no id.
 WITH there AS (
-    SELECT id, description FROM mcp.skill_categories
+    SELECT id, description, group_name, keywords FROM mcp.skill_categories
     WHERE name = $2 AND org_id IS NOT DISTINCT FROM $1 FOR UPDATE
 ), changed AS (
-    UPDATE mcp.skill_categories AS skill SET description = $3, updated_at = now()
-    FROM there WHERE skill.id = there.id AND there.description <> $3
+    UPDATE mcp.skill_categories AS skill
+    SET description = $3, group_name = $4, keywords = $5, updated_at = now()
+    FROM there WHERE skill.id = there.id
+      AND (there.description, there.group_name, there.keywords) <> ($3, $4, $5)
 ), added AS (
-    INSERT INTO mcp.skill_categories (name, description, org_id, is_global)
-    SELECT $2, $3, $1, $1::uuid IS NULL WHERE NOT EXISTS (SELECT FROM there)
+    INSERT INTO mcp.skill_categories (name, description, group_name, keywords, org_id, is_global)
+    SELECT $2, $3, $4, $5, $1, $1::uuid IS NULL WHERE NOT EXISTS (SELECT FROM there)
     RETURNING id
 )
 SELECT id FROM there UNION ALL SELECT id FROM added;
 
 -- name: list_visible
 -- $1 org id
-SELECT id, org_id, name, description FROM mcp.skill_categories
+SELECT id, org_id, name, description, group_name, keywords FROM mcp.skill_categories
+WHERE is_global OR org_id = $1 ORDER BY name, is_global;
+
+-- name: list_effective
+-- $1 org id
+-- One skill of each name: the organisation's own where it has one, else the global one.
+SELECT DISTINCT ON (name) id, org_id, name, description, group_name, keywords
+FROM mcp.skill_categories
 WHERE is_global OR org_id = $1 ORDER BY name, is_global;
 
 -- name: delete
@@ -82,3 +91,30 @@ FROM mcp.tool_skill_assignments AS assigned JOIN mcp.tools AS tool ON tool.id = 
 WHERE assigned.tool_id = ANY($2::integer[]) AND tool.hidden_at IS NULL
   AND (assigned.is_global OR assigned.org_id = $1) AND (tool.is_global OR tool.org_id = $1)
 ORDER BY assigned.tool_id, assigned.confidence DESC, assigned.skill_id;
+
+-- name: clear
+-- $1 org id, $2 tool ids
+-- Takes the tools of this scope, and no others, out of the skills that this scope put them in.
+DELETE FROM mcp.tool_skill_assignments AS assigned USING mcp.tools AS tool
+WHERE assigned.tool_id = tool.id AND tool.id = ANY($2::integer[])
+  AND tool.org_id IS NOT DISTINCT FROM $1 AND assigned.org_id IS NOT DISTINCT FROM $1;
+
+-- name: classify
+-- $1 org id, $2 tool ids, $3 skill ids, $4 confidences, $5 which are primary
+-- Puts tools of this scope into skills that it may see, its own or global ones, and returns how many
+-- assignments that made. The assignments belong to whom the tools belong to.
+WITH made AS (
+    INSERT INTO mcp.tool_skill_assignments
+        (tool_id, skill_id, confidence, is_primary, org_id, is_global)
+    SELECT tool.id, skill.id, wanted.confidence, wanted.is_primary, $1, $1::uuid IS NULL
+    FROM unnest($2::integer[], $3::integer[], $4::real[], $5::boolean[])
+        AS wanted (tool_id, skill_id, confidence, is_primary)
+    JOIN mcp.tools AS tool
+        ON tool.id = wanted.tool_id AND tool.org_id IS NOT DISTINCT FROM $1
+    JOIN mcp.skill_categories AS skill
+        ON skill.id = wanted.skill_id AND (skill.is_global OR skill.org_id = $1)
+    WHERE tool.hidden_at IS NULL
+    ORDER BY tool.id, skill.id
+    RETURNING 1
+)
+SELECT count(*) FROM made;

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.databases import database_of
 from tests.servers.processes import ROOT, environment
 
 LIMIT = 90.0
@@ -34,12 +35,13 @@ class Workplace:
     @property
     def environment(self) -> dict[str, str]:
         """Ours with a home of its own, without variables that lead elsewhere."""
-        elsewhere = ("TRUNKLINE_", "XDG_", "CLAUDE_")
+        elsewhere = ("TRUNKLINE_", "XDG_", "CLAUDE_", "DATABASE_URL")
         kept = {k: v for k, v in environment().items() if not k.startswith(elsewhere)}
         return {
             **kept,
             "HOME": str(self.folder),
             "TRUNKLINE_HOME": str(self.folder / "home"),
+            "DATABASE_URL": database_of(self.folder / "home"),
             "PYTHONPATH": os.pathsep.join((str(ROOT / "server"), str(ROOT))),
         }
 

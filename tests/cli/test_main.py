@@ -4,6 +4,7 @@ import importlib
 import inspect
 
 import pytest
+from cyclopts import App
 from tests.cli.conftest import Workplace
 
 from trunkline.cli.main import COMMANDS
@@ -14,7 +15,8 @@ def test_the_list_of_commands_says_what_their_help_says(name: str) -> None:
     path, line = COMMANDS[name]
     module, _, function = path.partition(":")
 
-    doc = inspect.getdoc(getattr(importlib.import_module(module), function))
+    command = getattr(importlib.import_module(module), function)
+    doc = command.help if isinstance(command, App) else inspect.getdoc(command)
 
     assert doc is not None
     assert doc.splitlines()[0] == line

@@ -20,6 +20,7 @@ from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 from mcp.shared.exceptions import MCPError
 
+from tests.databases import database_of
 from tests.gateway_under_test import Person, gateway, until
 from tests.servers import offers
 from tests.servers.processes import running, stdio_entry
@@ -74,7 +75,11 @@ async def visit(
             where: Any = StdioServerParameters(
                 command=sys.executable,
                 args=["-m", "trunkline", "serve", "--config", str(config)],
-                env={**os.environ, "TRUNKLINE_HOME": str(folder / "home")},
+                env={
+                    **os.environ,
+                    "TRUNKLINE_HOME": str(folder / "home"),
+                    "DATABASE_URL": database_of(folder / "home"),
+                },
             )
         else:
             trunkline = await stack.enter_async_context(gateway(servers, folder))

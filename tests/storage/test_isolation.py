@@ -24,7 +24,7 @@ from trunkline.storage.repositories.outbox import OutboxRepository
 from trunkline.storage.repositories.servers import ServerRepository
 from trunkline.storage.repositories.skills import SkillRepository
 from trunkline.storage.repositories.statistics import StatisticsRepository
-from trunkline.storage.rows import AssignmentRow, Calls
+from trunkline.storage.rows import AssignmentRow, Calls, SkillRow
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +64,19 @@ async def put_skill(pool: asyncpg.Pool, org: UUID, target: Target) -> bool:
     return await SkillRepository(pool).put(org, "writing", "Mine.") == target.skill
 
 
+async def own_skills(listed: Awaitable[list[SkillRow]]) -> list[SkillRow]:
+    """Those that are some organisation's: the global ones are everybody's."""
+    return [row for row in await listed if row.org is not None]
+
+
+async def classify(pool: asyncpg.Pool, org: UUID, target: Target) -> int:
+    skills, tools = SkillRepository(pool), target.items["tools"]
+    mine = await skills.put(org, "stealing", "")
+    rows = [AssignmentRow(tool, skill, 1, False) for tool in tools for skill in (mine, 1)]
+    rows += [AssignmentRow(tool, target.skill, 1, True) for tool in tools]
+    return await skills.classify(org, tools, rows) + await skills.classify(org, tools, [])
+
+
 async def record(pool: asyncpg.Pool, org: UUID, target: Target) -> None:
     await StatisticsRepository(pool).record(
         org, {one: Calls(9, 9, 9) for one in target.items["tools"]}
@@ -97,11 +110,17 @@ ATTEMPTS: dict[tuple[type, str], Attempt] = {
         org, target.server
     ),
     (SkillRepository, "put"): put_skill,
-    (SkillRepository, "list_visible"): lambda pool, org, _: SkillRepository(pool).list_visible(org),
+    (SkillRepository, "list_visible"): lambda pool, org, _: own_skills(
+        SkillRepository(pool).list_visible(org)
+    ),
+    (SkillRepository, "list_effective"): lambda pool, org, _: own_skills(
+        SkillRepository(pool).list_effective(org)
+    ),
     (SkillRepository, "delete"): lambda pool, org, target: SkillRepository(pool).delete(
         org, target.skill
     ),
     (SkillRepository, "assign"): assign,
+    (SkillRepository, "classify"): classify,
     (SkillRepository, "of_tools"): lambda pool, org, target: SkillRepository(pool).of_tools(
         org, target.items["tools"]
     ),
@@ -142,7 +161,7 @@ async def test_another_organisation_sees_counts_and_changes_nothing(
         kind: [row.id for row in await ItemRepository(pool, kind).list_visible(acme)]
         for kind in KINDS
     }
-    (skill,) = await SkillRepository(pool).list_visible(acme)
+    (skill,) = await own_skills(SkillRepository(pool).list_visible(acme))
     before = await contents(pool)
 
     answer = await ATTEMPTS[method](pool, globex, Target(server, skill.id, items))
@@ -175,7 +194,7 @@ async def test_nobody_puts_a_tool_of_their_own_into_the_skill_of_another(
     for org in (acme, globex):
         await fill_for(pool, org)
     skills = SkillRepository(pool)
-    (theirs,) = await skills.list_visible(acme)
+    (theirs,) = await own_skills(skills.list_visible(acme))
     (tool, *_) = await ItemRepository(pool, "tools").list_visible(globex)
     before = await contents(pool)
 

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import re
 import sys
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -193,11 +193,75 @@ async def test_rows_of_a_release_without_tenants_become_global(
         INSERT INTO mcp.call_statistics (tool_id, calls) SELECT id, 7 FROM mcp.tools;
     """)
 
-    assert [one.version for one in await migrations.up(connection)] == [5]
+    assert 5 in [one.version for one in await migrations.up(connection)]
 
     rows = await connection.fetch("SELECT name, org_id, is_global FROM mcp.tools ORDER BY id")
     assert [tuple(row) for row in rows] == [("send", None, True), ("read", None, True)]
     assert await connection.fetchval("SELECT sum(calls) FROM mcp.call_statistics") == 14
+
+
+async def test_everybody_is_dealt_24_skill_cards_in_six_groups(
+    connection: asyncpg.Connection,
+) -> None:
+    await migrations.up(connection)
+
+    cards = await connection.fetch("SELECT * FROM mcp.skill_categories ORDER BY id")
+    groups = Counter(row["group_name"] for row in cards)
+    assert list(groups) == [
+        "Productivity",
+        "Communication",
+        "Data",
+        "File",
+        "Integration",
+        "System",
+    ]
+    assert set(groups.values()) == {4}
+    assert [row["id"] for row in cards] == list(range(1, 25))
+    assert all(row["is_global"] and row["description"] and row["keywords"] for row in cards)
+
+
+async def test_a_skill_of_an_older_release_keeps_its_id_and_its_words(
+    connection: asyncpg.Connection,
+) -> None:
+    await migrations.up(connection, to=5)
+    await connection.execute("""
+        INSERT INTO mcp.orgs (name) VALUES ('acme');
+        INSERT INTO mcp.skill_categories (name, description, org_id, is_global)
+        SELECT 'notes', 'Ours.', id, FALSE FROM mcp.orgs;
+        INSERT INTO mcp.skill_categories (name, description)
+        VALUES ('email', 'Letters.'), ('media', ''), ('chess', 'Games.');
+    """)
+
+    await migrations.up(connection)
+
+    rows = await connection.fetch(
+        "SELECT id, name, description, group_name FROM mcp.skill_categories ORDER BY id"
+    )
+    told = {row["id"]: (row["name"], row["description"], row["group_name"]) for row in rows}
+    assert told[1] == ("notes", "Ours.", "")
+    assert told[2] == ("email", "Letters.", "Communication")
+    assert told[3][0::2] == ("media", "File")
+    assert told[3][1].startswith("Media: ")
+    assert told[4] == ("chess", "Games.", "")
+    assert list(told) == list(range(1, 4 + 22 + 1))
+
+
+async def test_a_card_that_was_edited_or_deleted_stays_so_on_the_way_down_and_up(
+    connection: asyncpg.Connection,
+) -> None:
+    await migrations.up(connection)
+    await connection.execute("""
+        UPDATE mcp.skill_categories SET group_name = 'Letters', keywords = '{stamp}',
+            description = 'By post.' WHERE name = 'email';
+        DELETE FROM mcp.skill_categories WHERE name = 'calendar';
+    """)
+    before = await connection.fetch("SELECT * FROM mcp.skill_categories ORDER BY id")
+
+    for target in (5, 0):
+        await migrations.down(connection, to=target)
+        await migrations.up(connection)
+
+        assert await connection.fetch("SELECT * FROM mcp.skill_categories ORDER BY id") == before
 
 
 @pytest.mark.parametrize("migration", ALL, ids=lambda one: one.name)
@@ -254,12 +318,14 @@ async def test_an_edited_migration_is_refused_by_its_name(connection: asyncpg.Co
 async def test_a_schema_of_a_newer_program_is_refused_with_the_version_it_needs(
     connection: asyncpg.Connection,
 ) -> None:
-    newer: Sequence[Migration] = [*ALL, Migration(6, "wishes", "SELECT 1;", "SELECT 1;")]
-    await migrations.up(connection, migrations=newer)
-    await connection.execute("UPDATE mcp.schema_migrations SET program = '9.1.0' WHERE version = 6")
+    wishes = Migration(ALL[-1].version + 1, "wishes", "SELECT 1;", "SELECT 1;")
+    await migrations.up(connection, migrations=[*ALL, wishes])
+    await connection.execute(
+        "UPDATE mcp.schema_migrations SET program = '9.1.0' WHERE version = $1", wishes.version
+    )
 
     for attempt in (migrations.up(connection), migrations.check(connection)):
-        with pytest.raises(SchemaTooNew, match=r"0006_wishes.*Start Trunkline 9\.1\.0 or newer"):
+        with pytest.raises(SchemaTooNew, match=rf"{wishes.name}.*Start Trunkline 9\.1\.0 or newer"):
             await attempt
     with pytest.raises(SchemaTooNew):
         await migrations.down(connection, to=0)

@@ -27,7 +27,7 @@ from trunkline.storage.repositories.outbox import OutboxRepository
 from trunkline.storage.repositories.servers import ServerRepository
 from trunkline.storage.repositories.skills import SkillRepository
 from trunkline.storage.repositories.statistics import StatisticsRepository
-from trunkline.storage.rows import AssignmentRow, Calls, Org, ServerRow
+from trunkline.storage.rows import AssignmentRow, Calls, Org, ServerRow, SkillRow
 
 pytestmark = pytest.mark.anyio
 
@@ -172,6 +172,68 @@ async def test_a_tool_has_one_primary_skill_in_a_scope(pool: asyncpg.Pool) -> No
     }
     assert await skills.delete(acme, made[2]) == [tool]
     assert len(await skills.of_tools(acme, [tool])) == 2
+
+
+async def test_a_card_comes_back_as_it_was_put_and_is_written_only_if_it_changed(
+    pool: asyncpg.Pool,
+) -> None:
+    skills = SkillRepository(pool)
+
+    async def put(*keywords: str) -> int:
+        return await skills.put(None, "law", "Contracts.", group="Office", keywords=keywords)
+
+    async def written() -> Any:
+        return await pool.fetchrow(
+            "SELECT skill.xmin::text, drawn.last_value FROM mcp.skill_categories AS skill, "
+            "mcp.skill_categories_id_seq AS drawn WHERE skill.name = 'law'"
+        )
+
+    made = await put("court", "\0, {odd}")
+    first = await written()
+    assert (await put("court", "\0, {odd}"), await written()) == (made, first)
+    (law,) = [row for row in await skills.list_visible(None) if row.id == made]
+    assert law == SkillRow(made, None, "law", "Contracts.", "Office", ("court", "\0, {odd}"))
+
+    assert await put("court") == made
+    assert (await written())[0] != first[0]
+
+
+async def test_an_organisations_own_card_stands_in_the_place_of_the_global_one(
+    pool: asyncpg.Pool,
+) -> None:
+    skills = SkillRepository(pool)
+    acme, globex = [await OrgRepository(pool).put(name) for name in ("acme", "globex")]
+    mine = await skills.put(acme, "email", "Pigeons.")
+
+    effective = {org: await skills.list_effective(org) for org in (acme, globex, None)}
+
+    assert {len(rows) for rows in effective.values()} == {24}
+    assert [row.id for row in effective[acme] if row.name == "email"] == [mine]
+    assert effective[globex] == effective[None]
+    assert len(await skills.list_visible(acme)) == 25
+
+
+async def test_classifying_again_forgets_what_was_said_before(pool: asyncpg.Pool) -> None:
+    tools, skills = ItemRepository(pool, "tools"), SkillRepository(pool)
+    acme = await OrgRepository(pool).put("acme")
+    await tools.sync(None, await add_server(pool, None, "mail"), [item("send")])
+    await tools.sync(acme, await add_server(pool, acme, "own"), [item("read")])
+    everybodys, own = [row.id for row in await tools.list_visible(acme)]
+    email, media, *_ = [row.id for row in await skills.list_effective(None)]
+    law = await skills.put(acme, "law", "")
+
+    rows = [AssignmentRow(own, email, 0.75, True), AssignmentRow(own, law, 0.5, False)]
+    assert await skills.classify(acme, [own], rows) == 2
+    assert await skills.of_tools(acme, [own]) == rows
+    assert await skills.of_tools(None, [own]) == []
+
+    # Whose own skills a shared tool has is not for one organisation to say.
+    assert await skills.classify(acme, [everybodys], [AssignmentRow(everybodys, law, 1, True)]) == 0
+    rows = [AssignmentRow(own, media, 0.5, True)]
+    assert await skills.classify(acme, [own], rows) == 1
+    assert await skills.of_tools(acme, [own, everybodys]) == rows
+    assert await skills.classify(acme, [own], []) == 0
+    assert await skills.of_tools(acme, [own]) == []
 
 
 async def test_statistics_add_up_whoever_adds_to_them_at_once(pool: asyncpg.Pool) -> None:

@@ -1,8 +1,10 @@
 """
 The catalog: the current snapshot, and who is told when it changes.
 
-Providers put what they list; a snapshot is made anew and swapped in one assignment, so a request
-sees the old one or the new one and never half of each.
+Providers put what they list; a snapshot is drafted anew, stored by whoever keeps the registry, and
+swapped in one assignment, so a request sees the old one or the new one and never half of each.
+
+    put, remove ──> draft ── on_draft: the registry stores it ──> publish ──> snapshot, listeners
 """
 
 from collections.abc import Callable
@@ -27,6 +29,13 @@ class Catalog:
     def __init__(self) -> None:
         self.snapshot = Snapshot()
         self.listeners: list[Listener] = []
+        self.on_draft: Callable[[], None] | None = None
+        """Called (synchronously, cheaply) when there is a new draft, and has to see to it that
+        `publish` is called. While this is None every draft is published at once."""
+
+        self._version = 0
+        """Of the draft."""
+
         self._offers: dict[str, Offer] = {}
         self._providers: dict[str, Provider] = {}
 
@@ -45,13 +54,18 @@ class Catalog:
                 notes=len(offer.notes),
                 first=offer.notes[0],
             )
-        self._swap()
+        self._drafted()
+
+    def put_known(self, provider: Provider) -> None:
+        """`put`, once there is anything known of a provider."""
+        if provider.listing is not None:
+            self.put(provider)
 
     def remove(self, name: str) -> None:
         """Forget a provider and everything it lists."""
         self._providers.pop(name, None)
         if self._offers.pop(name, None) is not None:
-            self._swap()
+            self._drafted()
 
     def provider_of(self, entry: Entry) -> Provider:
         """Who serves an entry. Raises `DownstreamUnavailable` if it has left meanwhile."""
@@ -60,14 +74,30 @@ class Catalog:
             raise DownstreamUnavailable(entry.provider, "it has just been removed.")
         return provider
 
-    def _swap(self) -> None:
-        old = self.snapshot
-        new = self.snapshot = Snapshot.of(old.version + 1, self._offers.values())
+    @property
+    def has_draft(self) -> bool:
+        """Whether anything was put that is not served yet."""
+        return self._version != self.snapshot.version
+
+    def draft(self) -> Snapshot:
+        """The snapshot to come: everything that providers have put."""
+        return Snapshot.of(self._version, self._offers.values())
+
+    def publish(self, draft: Snapshot) -> None:
+        """Serve a draft from now on."""
+        old, self.snapshot = self.snapshot, draft
         changed: frozenset[Kind] = frozenset(
-            kind for kind in KINDS if _lists(old, kind) != _lists(new, kind)
+            kind for kind in KINDS if _lists(old, kind) != _lists(draft, kind)
         )
         for listener in self.listeners if changed else ():
-            listener(old, new, changed)
+            listener(old, draft, changed)
+
+    def _drafted(self) -> None:
+        self._version += 1
+        if self.on_draft is None:
+            self.publish(self.draft())
+        else:
+            self.on_draft()
 
 
 def _lists(snapshot: Snapshot, kind: Kind) -> list[tuple[Entry, ...]]:

@@ -87,6 +87,10 @@ class View:
         """A sentence for everything of a provider that could not have its name."""
         return tuple(self._collisions.get(provider, ()))
 
+    def of_provider(self, kind: Kind, provider: str) -> Sequence[Entry]:
+        """What one provider has here, under the names that were settled, in its order."""
+        return self._by_provider[kind].get(provider, ())
+
     def tool(self, name: str) -> Entry:
         """Raises `ToolNotFound` with similar names."""
         if (entry := self._entries["tools"].get(name)) is None:
@@ -181,6 +185,15 @@ class View:
         return tuple(entry.definition for entry in self._entries[kind].values())
 
     # -- looking up ---------------------------------------------------------------------------
+
+    @cached_property
+    def _by_provider(self) -> Mapping[Kind, Mapping[str, Sequence[Entry]]]:
+        found: dict[Kind, defaultdict[str, list[Entry]]] = {}
+        for kind, entries in self._entries.items():
+            found[kind] = defaultdict(list)
+            for entry in entries.values():
+                found[kind][entry.provider].append(entry)
+        return found
 
     @cached_property
     def _tool_spelling(self) -> Spelling:

@@ -40,6 +40,10 @@ COMMANDS: Final = {
     "check": ("trunkline.cli.check:check", "Show how every server and plugin is doing."),
     "list": ("trunkline.cli.listing:list_items", "List tools, prompts, resources or templates."),
     "call": ("trunkline.cli.call:call", "Call a tool and print what it answers."),
+    "migrate": (
+        "trunkline.cli.migrate:migrate",
+        "Move the schema of the database up or down, or see where it is.",
+    ),
     "import": ("trunkline.cli.clients:import_", "Take over the servers other MCP clients know."),
     "install": ("trunkline.cli.clients:install", "Enter Trunkline in an MCP client."),
     "uninstall": ("trunkline.cli.clients:uninstall", "Take Trunkline out of an MCP client."),

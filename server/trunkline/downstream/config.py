@@ -9,6 +9,7 @@ the file makes reading fail: what is wrong is reported with its place, and the o
                                └ Expansion replaces ${...}
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from trunkline.downstream.expansion import Expansion
 from trunkline.downstream.server_config import ServerConfig, Sharing, ToolRules, Transport
 from trunkline.downstream.server_entry import read_server
 from trunkline.jsonc import JsonSyntaxError, Member, Node, duplicates, parse
+from trunkline.models import Json
 
 __all__ = [
     "Changes",
@@ -31,6 +33,7 @@ __all__ = [
     "Transport",
     "difference",
     "read_config",
+    "read_entry",
 ]
 
 TABLES: Final = ("mcpServers", "servers")
@@ -95,6 +98,20 @@ def read_config(path: Path, environ: Mapping[str, str]) -> Config:
     text = _read_text(path)
     if isinstance(text, ConfigProblem):
         return Config(problems=(text,), is_readable=False)
+    return parse_config(text, environ, workspace_of(path))
+
+
+def read_entry(name: str, entry: Json, environ: Mapping[str, str], folder: Path) -> Config:
+    """
+    One server that was added by an administrator, in the words of mcp.json.
+
+    Relative paths begin at *folder*. Never raises for what is in it: see `problems`.
+    """
+    return parse_config(json.dumps({"mcpServers": {name: entry}}), environ, folder)
+
+
+def parse_config(text: str, environ: Mapping[str, str], folder: Path) -> Config:
+    """What the text of a mcp.json says. *folder* is the one it is about."""
     try:
         root = parse(text)
     except JsonSyntaxError as error:
@@ -105,7 +122,7 @@ def read_config(path: Path, environ: Mapping[str, str]) -> Config:
             "config_invalid", f"The file holds no object. Begin with {EXAMPLE}.", root.start
         )
         return Config(problems=tuple(source.problems), is_readable=False)
-    expansion = Expansion(environ, workspace_of(path))
+    expansion = Expansion(environ, folder)
     servers = tuple(_servers(root, source, expansion))
     return Config(servers=servers, problems=tuple(source.problems))
 

@@ -27,6 +27,9 @@ MESSAGE_LIMIT: Final = 256 * 1024 * 1024
 REPORTS: Final = 3
 """How many garbage lines are reported; the rest is only counted."""
 
+END_SHOWS: Final = 0.5
+"""Seconds in which the end of a child shows that no longer takes input."""
+
 BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -93,9 +96,20 @@ class StdioChannel(Channel):
         if exchange is not None:
             exchange.sent = True
         if not self.child.write(line):
-            raise ChannelLost("it has closed its input.", sent=False)
+            # Lost from here on: whoever tries again must not be given this one.
+            self.lose(await self._why_closed())
+            raise ChannelLost(self.reason, sent=False)
         if self.child.congested:
             await self._drain()
+
+    async def _why_closed(self) -> str:
+        """Why the child takes no input: mostly because it has just ended, which has better words."""
+        try:
+            async with asyncio.timeout(END_SHOWS):
+                await self.child.ending.wait()
+                return await self.child.last_words()
+        except TimeoutError:
+            return "it has closed its input."
 
     async def _drain(self) -> None:
         """Wait until the child has read enough; one that does not is stuck."""

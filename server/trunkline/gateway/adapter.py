@@ -47,6 +47,9 @@ log = structlog.get_logger(__name__)
 
 Context = ServerRequestContext[Any, Any]
 
+OPENING: Final = 2.0
+"""Seconds the first request may wait for what the last run left in the database."""
+
 LISTS: Final[Mapping[str, tuple[Kind, str]]] = {
     "tools/list": ("tools", "tools"),
     "prompts/list": ("prompts", "prompts"),
@@ -81,10 +84,17 @@ class Adapter:
         held: HeldCalls,
         providers: Callable[[], Sequence[Provider]],
         on_client: Callable[[Caller], None],
+        opened: asyncio.Event,
     ) -> None:
-        """*on_client* hears of every client that makes itself known, before it is answered."""
+        """
+        *on_client* hears of every client that makes itself known, before it is answered.
+
+        *opened* is set when the catalog of the last run is there: the first requests wait for it,
+        but no longer than `OPENING`.
+        """
         self._catalog, self._dispatch, self._held = catalog, dispatch, held
         self._announcements, self._providers, self._on_client = announcements, providers, on_client
+        self._opened = opened
         self._server_info: Json = {}
         self._requests: dict[str, Callable[[Context, Json, RequestCaller], Awaitable[Json]]] = {
             **dict.fromkeys(LISTS, self._list),
@@ -123,6 +133,8 @@ class Adapter:
         caller = RequestCaller(context, client, front)
         if modern:
             self._on_client(caller)
+        if not self._opened.is_set():
+            await self._wait_until_opened()
         params = dict(context.params or {})
         try:
             return await answer(context, params, caller)
@@ -132,6 +144,13 @@ class Adapter:
             raise rpc_failure(error, context.method, client.era) from error
         except TrunklineError as error:
             raise rpc_failure(error, context.method, client.era) from error
+
+    async def _wait_until_opened(self) -> None:
+        try:
+            async with asyncio.timeout(OPENING):
+                await self._opened.wait()
+        except TimeoutError:
+            self._opened.set()  # whoever comes next need not wait again
 
     # -- about the connection -----------------------------------------------------------------
 

@@ -5,7 +5,8 @@ An index knows points, not texts: whoever fills it has embedded the text and cou
 whoever asks has done the same with the query. It can be thrown away at any time and made again from
 the catalog.
 
-    catalog entry ── search.text ──> Point ── upsert ──> Index <── search ── Query <── search ── words
+    catalog entry ── search.text ──> Point ── upsert ──> Index
+    words ── search ──> Query ── search ──> Index ──> Match
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -117,7 +117,7 @@ class DownstreamProvider:
     @property
     def status(self) -> Status:
         if self.config.disabled:
-            return Status(State.DISCONNECTED, "It is disabled in mcp.json.")
+            return Status(State.DISCONNECTED, "It is disabled.")
         if self._primary is None:
             return Status(State.DISCONNECTED, "It is not needed yet.")
         status = self._primary.status
@@ -133,6 +133,19 @@ class DownstreamProvider:
         if state in (State.CONNECTED, State.DEGRADED):
             return self._lists.settled
         return state is not State.CONNECTING
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a session that can be asked."""
+        return self._lister() is not None
+
+    def relist(self) -> None:
+        """Ask the server for its lists again."""
+        self._lists.mark()
+
+    def recall(self, listing: Listing) -> None:
+        """Offer what is known from elsewhere, until the server itself has been asked."""
+        self._lists.recall(listing)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -302,7 +315,7 @@ class DownstreamProvider:
 
     async def _session_for(self, caller: Caller) -> Session:
         if self.config.disabled:
-            raise DownstreamUnavailable(self.name, "it is disabled in mcp.json.")
+            raise DownstreamUnavailable(self.name, "it is disabled.")
         await self._runs.wait()  # a tool that is known from before can be called at once
         key, identity = self._sharing.for_client(caller.client)
         supervisor = self._pool.find(key)

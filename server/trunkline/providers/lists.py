@@ -68,6 +68,13 @@ class Lists:
         self._stale.update(kinds or KINDS)
         self._wake.set()
 
+    def recall(self, listing: Listing) -> None:
+        """Take what is known from elsewhere, until the server itself is asked."""
+        self._learned = True
+        if listing != self.listing:
+            self.listing = listing
+            self._publish(listing)
+
     async def keep(self) -> None:
         """Fetch what is marked, until cancelled."""
         while True:

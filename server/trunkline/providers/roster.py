@@ -105,7 +105,12 @@ class Roster:
         if self._closing:
             return
         before = self._seats.get(config.name)
-        if before is not None and origin is not None and before.origin is origin:
+        if (
+            before is not None
+            and origin is not None
+            and before.origin is origin
+            and before.provider.config.disabled == config.disabled
+        ):
             if before.provider.config != config:
                 self.reconfigure(config)
             return

@@ -8,6 +8,7 @@ its caller knows whether it may be run again.
 """
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Final
@@ -41,8 +42,10 @@ async def open_pool(dsn: str, settings: DatabaseSettings) -> "AsyncGenerator[Dat
     Entered at once, whether there is a server or not: see `Database.wait_available`.
     """
 
+    name = f"trunkline {secrets.token_hex(4)}"
+
     async def connect(*_: Any, **options: Any) -> Any:
-        connection = await asyncpg.connect(dsn, **_options(settings) | options)
+        connection = await asyncpg.connect(dsn, **_options(settings, name) | options)
         try:
             check_version(connection.get_server_version().major)
         except StorageError:
@@ -55,7 +58,7 @@ async def open_pool(dsn: str, settings: DatabaseSettings) -> "AsyncGenerator[Dat
     async with background() as group:
         group.start_soon(watcher.run)
         try:
-            yield Database(pool, watcher, settings)
+            yield Database(pool, watcher, settings, name)
         finally:
             await _close(pool)
 
@@ -63,9 +66,12 @@ async def open_pool(dsn: str, settings: DatabaseSettings) -> "AsyncGenerator[Dat
 class Database:
     """A PostgreSQL database. Every method raises `StorageError` if it cannot do its work."""
 
-    def __init__(self, pool: Any, watcher: Watcher, settings: DatabaseSettings) -> None:
+    def __init__(self, pool: Any, watcher: Watcher, settings: DatabaseSettings, name: str) -> None:
         self.pool = pool
         """The `asyncpg.Pool` itself. Its errors are asyncpg's own; it waits for no server."""
+
+        self.name = name
+        """What this process is called by the database, and in the notifications it causes."""
 
         self._watcher, self._settings = watcher, settings
 
@@ -165,14 +171,18 @@ class Database:
             log.debug("database.connection_lost", error=type(error).__name__)
 
 
-def _options(settings: DatabaseSettings) -> dict[str, Any]:
+Source = Any
+"""Where a repository sends statements: a `Database`, which translates errors, or a bare pool."""
+
+
+def _options(settings: DatabaseSettings, name: str) -> dict[str, Any]:
     """How every connection is made."""
     milliseconds = str(round(settings.statement_timeout * 1000))
     return {
         "timeout": settings.connect_timeout,
         "command_timeout": settings.statement_timeout + NETWORK_ALLOWANCE,
         "server_settings": {
-            "application_name": "trunkline",
+            "application_name": name,
             "statement_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,
         },

@@ -168,6 +168,22 @@ class SkillRow:
     org: Org
     name: str
     description: str
+    group: str = ""
+    """What it is listed under, such as `Productivity`."""
+
+    keywords: tuple[str, ...] = ()
+    """What people call it: with name and description, the card that it is found by."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        return cls(
+            row["id"],
+            row["org_id"],
+            from_text(row["name"]),
+            from_text(row["description"]),
+            from_text(row["group_name"]),
+            tuple(from_text(word) for word in row["keywords"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)

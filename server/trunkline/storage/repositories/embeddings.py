@@ -6,8 +6,7 @@ No organisation is asked for: who has a text can make its vector, and who has no
 
 from collections.abc import Mapping, Sequence
 
-import asyncpg
-
+from trunkline.storage.pool import Source
 from trunkline.storage.queries import load
 
 _STATEMENTS = load("embeddings.sql")
@@ -16,7 +15,7 @@ _STATEMENTS = load("embeddings.sql")
 class EmbeddingRepository:
     """Vectors as little-endian float32, one number after the other."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: Source) -> None:
         self._pool = pool
 
     async def find(self, model: str, hashes: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -13,19 +13,21 @@ import asyncpg
 from trunkline.errors import CatalogFull, ServerNotFound, SyncConflict
 from trunkline.models import Kind
 from trunkline.storage.changes import Changes, Known, Plan
+from trunkline.storage.pool import Source
 from trunkline.storage.queries import load_for
-from trunkline.storage.rows import Connection, Item, ItemRow, Org, Synced
+from trunkline.storage.rows import Connection, Item, ItemRow, Org, Synced, from_text
 
 ATTEMPTS: Final = 5
 """How often a sync is tried when others take the names it wanted."""
 
-_CROSSED = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
+CROSSED: Final = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
+"""What a sync meets when another one takes a name between its looking and its writing."""
 
 
 class ItemRepository:
     """The items of one kind."""
 
-    def __init__(self, pool: asyncpg.Pool, kind: Kind) -> None:
+    def __init__(self, pool: Source, kind: Kind) -> None:
         self._pool = pool
         self.kind: Kind = kind
         self._statements = load_for(kind)
@@ -42,8 +44,8 @@ class ItemRepository:
         for _ in range(ATTEMPTS):
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    return await self._sync(connection, org, server_id, changes)
-            except _CROSSED:
+                    return await self.sync_within(connection, org, server_id, changes)
+            except CROSSED:
                 # Another server took a name between our looking and our writing; now it shows.
                 continue
             except asyncpg.SequenceGeneratorLimitExceededError as error:
@@ -68,9 +70,20 @@ class ItemRepository:
         """Delete all items of a server of this scope; return how many there were."""
         return await self._pool.fetchval(self._statements["delete_by_server"], org, server_id)
 
-    async def _sync(
+    async def of_server(self, org: Org, server_id: int) -> list[ItemRow]:
+        """What a server of this scope lists, in its order."""
+        rows = await self._pool.fetch(self._statements["of_server"], org, server_id)
+        return [ItemRow.of(row) for row in rows]
+
+    async def ids(self, org: Org, server_id: int) -> dict[str, int]:
+        """The ids of what a server of this scope lists, by its own names."""
+        rows = await self._pool.fetch(self._statements["ids"], org, server_id)
+        return {from_text(row["own_name"]): row["id"] for row in rows}
+
+    async def sync_within(
         self, connection: Connection, org: Org, server_id: int, changes: Changes
     ) -> Synced:
+        """`sync` as a part of the caller's transaction, who sees to it that it is tried again."""
         run = self._statements
         if await connection.fetchval(run["lock_server"], org, server_id) is None:
             raise ServerNotFound(str(server_id))

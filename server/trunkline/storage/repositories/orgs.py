@@ -6,8 +6,7 @@ These are the process's own questions. Whoever lets a request come here has deci
 
 from uuid import UUID
 
-import asyncpg
-
+from trunkline.storage.pool import Source
 from trunkline.storage.queries import load
 from trunkline.storage.rows import from_text, to_text
 
@@ -17,7 +16,7 @@ _STATEMENTS = load("orgs.sql")
 class OrgRepository:
     """The organisations there are."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: Source) -> None:
         self._pool = pool
 
     async def put(self, name: str) -> UUID:

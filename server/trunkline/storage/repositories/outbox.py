@@ -7,9 +7,8 @@ puts them off. It serves every organisation, and no request comes here.
 
 from collections.abc import Sequence
 
-import asyncpg
-
 from trunkline.models import KINDS
+from trunkline.storage.pool import Source
 from trunkline.storage.queries import load, load_for
 from trunkline.storage.rows import Errand, to_text
 
@@ -19,7 +18,7 @@ _STATEMENTS = load("outbox.sql")
 class OutboxRepository:
     """Errands for the index."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: Source) -> None:
         self._pool = pool
 
     async def claim(self, limit: int, *, seconds: float) -> list[Errand]:

@@ -10,12 +10,13 @@ from typing import Any, Final
 import asyncpg
 
 from trunkline.errors import OrgNotFound, SyncConflict
+from trunkline.storage.pool import Source
 from trunkline.storage.rows import Org
 
 ATTEMPTS: Final = 3
 
 
-async def put(pool: asyncpg.Pool, statement: str, org: Org, name: str, *values: Any) -> Any:
+async def put(pool: Source, statement: str, org: Org, name: str, *values: Any) -> Any:
     """Run a `put` statement and return its row. Raises `OrgNotFound` or `SyncConflict`."""
     for _ in range(ATTEMPTS):
         try:

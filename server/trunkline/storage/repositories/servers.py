@@ -2,9 +2,8 @@
 Servers, as they are kept: those of mcp.json, and those that administrators added.
 """
 
-import asyncpg
-
 from trunkline.models import Json
+from trunkline.storage.pool import Source
 from trunkline.storage.queries import load
 from trunkline.storage.repositories.putting import put
 from trunkline.storage.rows import Org, Origin, ServerRow, to_json, to_text
@@ -15,7 +14,7 @@ _STATEMENTS = load("servers.sql")
 class ServerRepository:
     """Servers by scope and name."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: Source) -> None:
         self._pool = pool
 
     async def put(
@@ -24,6 +23,8 @@ class ServerRepository:
         """
         Keep a server under a name. The same again writes nothing; a deleted one is back as it was.
 
+        A name that an administrator gave keeps its row as it was added, whatever a file or a plugin
+        puts there: look at the `origin` of what is returned.
         Raises `OrgNotFound`, and `SyncConflict` if others keep putting the same one.
         """
         values = (origin, to_json(config), position)
@@ -38,6 +39,16 @@ class ServerRepository:
         """The servers an organisation may see, in their order."""
         rows = await self._pool.fetch(_STATEMENTS["list_visible"], org)
         return [ServerRow.of(row) for row in rows]
+
+    async def list_scope(self, org: Org) -> list[ServerRow]:
+        """The servers of this scope alone, in their order."""
+        rows = await self._pool.fetch(_STATEMENTS["list_scope"], org)
+        return [ServerRow.of(row) for row in rows]
+
+    async def of_id(self, org: Org, server_id: int) -> ServerRow | None:
+        """A server of this scope; None if there is none, or it is hidden."""
+        row = await self._pool.fetchrow(_STATEMENTS["of_id"], org, server_id)
+        return None if row is None or row["hidden"] else ServerRow.of(row)
 
     async def find(self, org: Org, name: str) -> ServerRow | None:
         """The server an organisation means by a name; None if it may see none."""

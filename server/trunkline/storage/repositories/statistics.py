@@ -4,8 +4,7 @@ How tools do, by the organisation that called them: sums that are only ever adde
 
 from collections.abc import Mapping, Sequence
 
-import asyncpg
-
+from trunkline.storage.pool import Source
 from trunkline.storage.queries import load
 from trunkline.storage.rows import Calls, Org
 
@@ -15,7 +14,7 @@ _STATEMENTS = load("statistics.sql")
 class StatisticsRepository:
     """Calls, errors and how long they took, tool by tool."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: Source) -> None:
         self._pool = pool
 
     async def record(self, org: Org, calls: Mapping[int, Calls]) -> None:

@@ -1,0 +1,72 @@
+"""
+Servers that an administrator adds, keeps off, or takes away, over MCP, REST or the command line.
+
+They are rows and nothing else, in the words of mcp.json: whoever follows the database serves them.
+References such as ${TOKEN} are stored as they were written, and replaced where the server runs.
+"""
+
+import os
+from pathlib import Path
+
+from trunkline.downstream.config import read_entry
+from trunkline.errors import ServerInvalid, ServerNotAdded, ServerNotFound
+from trunkline.models import Json
+from trunkline.storage.pool import Database
+from trunkline.storage.repositories.servers import ServerRepository
+from trunkline.storage.rows import Org, ServerRow
+
+REFUSED = "org"
+"""A server belongs to the organisation it is added for; its entry cannot say otherwise."""
+
+
+class AddedServers:
+    """The rows."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        """Relative paths in what is added begin at *folder*."""
+        self._rows, self._folder = ServerRepository(database), folder
+
+    async def add(self, org: Org, name: str, entry: Json) -> ServerRow:
+        """
+        Keep a server under a name, or change the one that was added under it.
+
+        Raises `ServerInvalid` with everything that is wrong with it, and `StorageError`.
+        """
+        read = read_entry(name, entry, os.environ, self._folder)
+        wrong = [problem.message for problem in read.problems]
+        if REFUSED in entry:
+            wrong.append('Leave "org" out: it is added for the organisation that adds it.')
+        if wrong or not read.servers:
+            raise ServerInvalid(" ".join(wrong) or f"{name!r} describes no server.")
+        return await self._rows.put(org, name, origin="api", config=entry)
+
+    async def remove(self, org: Org, name: str) -> ServerRow:
+        """
+        Take a server away with all it lists; return what it was.
+
+        Raises `ServerNotFound`, `ServerNotAdded` for one that comes from elsewhere, `StorageError`.
+        """
+        row = await self._own(org, name)
+        await self._rows.hide(org, row.id)
+        return row
+
+    async def switch(self, org: Org, name: str, *, on: bool) -> ServerRow:
+        """Have a server connected, or not, from now on. Raises like `remove`."""
+        row = await self._own(org, name)
+        entry = {key: value for key, value in row.config.items() if key != "disabled"}
+        if not on:
+            entry["disabled"] = True
+        return await self._rows.put(org, name, origin="api", config=entry)
+
+    async def list_all(self, org: Org) -> list[ServerRow]:
+        """What was added for this organisation."""
+        return [row for row in await self._rows.list_scope(org) if row.origin == "api"]
+
+    async def _own(self, org: Org, name: str) -> ServerRow:
+        row = await self._rows.find(org, name)
+        if row is None or row.org != org:
+            similar = [one.name for one in await self.list_all(org)][:3]
+            raise ServerNotFound(name, similar=similar)
+        if row.origin != "api":
+            raise ServerNotAdded(name, row.origin)
+        return row

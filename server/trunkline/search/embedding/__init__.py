@@ -1,0 +1,1 @@
+"""Where a text becomes a vector: the embedding that comes along, MiniLM, or an endpoint."""

@@ -1,0 +1,61 @@
+"""
+The database for a command that cannot do without it: it answers, or an error says why not.
+
+One way in for both kinds, the server of DATABASE_URL and our own. `trunkline serve` does not come
+this way: it works on while its database is away.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from trunkline.errors import StorageRefused
+from trunkline.settings import DatabaseSettings
+from trunkline.storage.embedded import embedded_postgres
+from trunkline.storage.pool import Database, open_pool
+
+
+@asynccontextmanager
+async def open_database(
+    settings: DatabaseSettings, url: str | None, home: Path
+) -> AsyncGenerator[Database]:
+    """
+    The database at *url*, or the embedded one in *home* if that is None, for the life of the block.
+
+    Entered when it answers. Raises `StorageError` if it does not within `connect_timeout`, or at
+    once if waiting would not help, and for the embedded one also `SystemRefusal`.
+    """
+    async with _server(url, home) as dsn, open_pool(dsn, settings) as database:
+        await database.wait_available(settings.connect_timeout)
+        yield database
+
+
+@asynccontextmanager
+async def _server(url: str | None, home: Path) -> AsyncGenerator[str]:
+    """The address of a server, which is ours and runs if nobody has named another."""
+    if url is not None:
+        _require_readable(url)
+        yield url
+    else:
+        async with embedded_postgres(home / "postgres") as dsn:
+            yield dsn
+
+
+def _require_readable(url: str) -> None:
+    """
+    Raise `StorageRefused` if a special character in the password makes *url* fall apart elsewhere.
+
+    asyncpg takes the rest of the password for a port or a parameter then, and repeats it in a
+    `ValueError`; so the reason is left out here.
+    """
+    try:
+        parts = urlsplit(url)
+        for host in parts.netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{host}").port
+        parse_qs(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise StorageRefused(
+            "DATABASE_URL cannot be understood. Write it as "
+            "postgresql://USER:PASSWORD@HOST:5432/DATABASE, special characters percent-encoded."
+        ) from None

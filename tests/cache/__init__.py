@@ -1,0 +1,1 @@
+"""The cache, over a Redis in process and over a real one."""
