@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+
 from tests.storage.postgres import Cluster, cluster
 from trunkline.storage import migrations
 

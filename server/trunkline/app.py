@@ -3,14 +3,15 @@ The composition root: everything is made and wired here, top to bottom, and noth
 
     settings ─> mcp.json ─┐
                 plugins ──┼─> servers ─> roster ─> providers ─> sessions
-           ┌──> added ────┘                │ listings
-           │                               ▼
-    database <── registry ──────────── catalog ─> dispatch ─> adapter ─> FastMCP server ─> transports
+           ┌──> added ────┘               │ listings
+           │                              ▼
+    database <── registry ───────────> catalog ─> dispatch ─> adapter ─> FastMCP ─> transports
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,8 @@ from typing import Any, Final
 from fastmcp import FastMCP
 
 from trunkline import __version__
+from trunkline.catalog.added import AddedServers
+from trunkline.catalog.administration import Administration
 from trunkline.catalog.catalog import Catalog
 from trunkline.catalog.registry import Registry
 from trunkline.catalog.reports import Reports, ServerReport
@@ -28,6 +31,7 @@ from trunkline.downstream.http import HttpClient
 from trunkline.downstream.session import Connect
 from trunkline.errors import RpcError, TrunklineError
 from trunkline.gateway.adapter import Adapter
+from trunkline.gateway.admin_tools import AdminTools
 from trunkline.gateway.announcements import Announcements
 from trunkline.gateway.held import HeldCalls
 from trunkline.index.outbox import OutboxWorker
@@ -51,38 +55,34 @@ CHECKOUT: Final = Path(__file__).parents[2]
 """The repository, when Trunkline runs from it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class App:
     """The running program, for the faces that show it."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        config_path: Path,
-        server: FastMCP[Any],
-        catalog: Catalog,
-        dispatch: Dispatch,
-        servers: Servers,
-        reports: Reports,
-        registry: Registry,
-        standing: Standing,
-    ) -> None:
-        self.settings, self.config_path, self.server = settings, config_path, server
-        self.catalog, self.dispatch = catalog, dispatch
-        self._servers, self._reports = servers, reports
-        self._registry, self._standing = registry, standing
+    settings: Settings
+    config_path: Path
+    server: FastMCP[Any]
+    catalog: Catalog
+    dispatch: Dispatch
+    servers: Servers
+    reporter: Reports
+    registry: Registry
+    standing: Standing
+    opened: asyncio.Event
+    """Set once what was stored is being served, or cannot be."""
 
     @property
     def storage_trouble(self) -> TrunklineError | None:
         """Why nothing is being stored now; None while everything is."""
-        return self._standing.reason or self._registry.trouble
+        return self.standing.reason or self.registry.trouble
 
     def problems(self) -> list[ConfigProblem]:
         """What is wrong with mcp.json, and with servers that were added, now."""
-        return self._servers.problems()
+        return self.servers.problems()
 
     def reports(self) -> list[ServerReport]:
         """How every server and plugin stands now."""
-        return self._reports.all()
+        return self.reporter.all()
 
     async def settled(self, timeout: float) -> bool:
         """
@@ -93,10 +93,10 @@ class App:
         try:
             async with asyncio.timeout(timeout):
                 while not (  # noqa: ASYNC110 - people may wait inexactly
-                    self._servers.plugins.settled.is_set()
+                    self.servers.plugins.settled.is_set()
                     and not self.catalog.has_draft
-                    and (self._registry.opened.is_set() or self._standing.reason is not None)
-                    and all(provider.settled for provider in self._servers.roster.providers)
+                    and (self.opened.is_set() or self.standing.reason is not None)
+                    and all(provider.settled for provider in self.servers.roster.providers)
                 ):
                     await asyncio.sleep(0.02)
         except TimeoutError:
@@ -156,7 +156,7 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
     folders = settings.plugins.folders
     if folders is None:
         folders = (config_path.resolve().parent / "plugins",)
-    catalog = Catalog()
+    catalog, opened = Catalog(), asyncio.Event()
     statistics = CallStatistics()
     dispatch = Dispatch(catalog, on_call=statistics.add)
     announcements = Announcements(catalog, dispatch)
@@ -177,7 +177,8 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
         roster = await stack.enter_async_context(
             Roster(
                 settings.downstream,
-                known=lambda config: registry.known(config),
+                known=lambda config: registry.known(config),  # noqa: PLW0108 - made below
+                opened=opened,
                 on_listing=catalog.put_known,
                 on_gone=catalog.remove,
                 on_updated=announcements.resource_updated,
@@ -190,11 +191,19 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
             return connect, look if config.health_url is not None else None
 
         servers = Servers(roster, plugins, config_path, reach)
-        registry = Registry(catalog, servers, standing.database)
+        registry = Registry(catalog, servers, standing.database, opened)
         if standing.is_new:
-            registry.opened.set()  # there is nothing to wait for
+            opened.set()  # there is nothing to wait for
         reports = Reports(catalog, servers)
         server: FastMCP[Any] = FastMCP("trunkline", version=__version__)
+        administration = Administration(
+            AddedServers(standing.database, config_path.absolute().parent),
+            registry,
+            servers,
+            reports,
+            patience=settings.downstream.connect_timeout,
+            is_local=single_client,
+        )
         Adapter(
             catalog,
             dispatch,
@@ -202,7 +211,8 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
             held,
             providers=lambda: roster.providers,
             on_client=roster.start if single_client else _ignore,
-            opened=registry.opened,
+            opened=opened,
+            own_tools=[AdminTools(administration)] if settings.admin_tools else [],
         ).install(server)
         plugins.on_change = lambda _: servers.seat_plugins()
         servers.read_file()
@@ -222,15 +232,16 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
             roster.start(None)
         try:
             yield App(
-                settings,
-                config_path,
-                server,
-                catalog,
-                dispatch,
-                servers,
-                reports,
-                registry,
-                standing,
+                settings=settings,
+                config_path=config_path,
+                server=server,
+                catalog=catalog,
+                dispatch=dispatch,
+                servers=servers,
+                reporter=reports,
+                registry=registry,
+                standing=standing,
+                opened=opened,
             )
         finally:
             plugins.on_change = None

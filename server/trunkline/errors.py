@@ -442,6 +442,11 @@ class EmbeddingUnavailable(EmbeddingError):
 
     code = "embedding_unavailable"
 
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds after which it wants to be asked again, if it said so."""
+
 
 class EmbeddingRefused(EmbeddingError):
     """The endpoint does not take the request as it is."""

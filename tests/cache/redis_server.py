@@ -30,10 +30,12 @@ LIMIT: Final = 20.0
 class RedisServer:
     """One server process after the other, on one folder and one address."""
 
-    def __init__(self, folder: Path, *options: str, port: int = 0, sentinel: bool = False) -> None:
-        """Without a *port* it listens on a socket in *folder* alone."""
-        self.folder, self.port = folder, port
-        self._options, self._sentinel = options, sentinel
+    def __init__(
+        self, folder: Path, *options: str, port: int = 0, bus: int = 0, sentinel: bool = False
+    ) -> None:
+        """Without a *port* it listens on a socket in *folder* alone; *bus* is for a cluster."""
+        self.folder, self.port, self.bus = folder, port, bus
+        self.options, self._sentinel = options, sentinel
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -52,11 +54,12 @@ class RedisServer:
             words += [self.folder / "sentinel.conf", "--sentinel"]
         words += ["--port", self.port, "--dir", self.folder]
         words += ["--bind", "127.0.0.1"] if self.port else ["--unixsocket", self.folder / "socket"]
+        words += ["--cluster-port", self.bus] if self.bus else []
         if not self._sentinel:
             words += ["--save", ""]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(word) for word in (*words, *self._options)],
+                [str(word) for word in (*words, *self.options)],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -102,11 +105,11 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(*options: str, port: int = 0) -> Generator[RedisServer]:
+def redis_server(*options: str, port: int = 0, bus: bool = False) -> Generator[RedisServer]:
     """A server with a folder of its own."""
     # Not pytest's folder: the path of a socket may have a hundred bytes only.
     folder = Path(tempfile.mkdtemp(prefix="trunkline-redis-"))
-    server = RedisServer(folder, *options, port=port)
+    server = RedisServer(folder, *options, port=port, bus=free_port() if bus else 0)
     try:
         server.start()
         yield server

@@ -1,4 +1,4 @@
-"""`trunkline migrate`, run as a program on real databases: up, down, where it is, and what is wrong."""
+"""`trunkline migrate`, run as a program on real databases: up, down, and what is in the way."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def applied(workplace: Workplace, dsn: str) -> list[str]:
 
 
 @contextmanager
-def old_server() -> Iterator[int]:
+def old_server() -> Generator[int]:
     """The port of a server that lets everybody in and says that it is PostgreSQL 13."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
 
@@ -193,10 +193,21 @@ async def test_down_alone_takes_the_newest_back(workplace: Workplace, whole_dsn:
     assert applied(workplace, whole_dsn) == ALL[:-1]
 
 
+async def test_only_tables_with_something_in_them_are_told_of(
+    workplace: Workplace, whole_dsn: str
+) -> None:
+    down = workplace.run("migrate", "down", "--to", "0", DATABASE_URL=whole_dsn)
+
+    assert re.findall(r"^mcp\.(\S+)", down.stdout, re.MULTILINE) == [
+        "skill_categories_backup_0002",
+        "skill_categories_backup_0006",
+    ]
+
+
 @contextmanager
 def asked_at_a_terminal(
     workplace: Workplace, dsn: str, *words: str
-) -> Iterator[tuple[subprocess.Popen[str], int]]:
+) -> Generator[tuple[subprocess.Popen[str], int]]:
     """`migrate down` of the two newest, with a terminal in front of it, and the terminal."""
     ours, theirs = pty.openpty()
     try:
@@ -279,22 +290,41 @@ async def test_check_tells_what_is_well_what_up_mends_and_what_it_does_not(
 
 
 async def test_ten_processes_at_once_migrate_once(workplace: Workplace, dsn: str) -> None:
-    processes = [
-        subprocess.Popen(
-            workplace.command("migrate", "up"),
+    async def start() -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *workplace.command("migrate", "up"),
             cwd=workplace.folder,
             env=workplace.environment | {"DATABASE_URL": dsn},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
         )
-        for _ in range(10)
-    ]
-    said = [process.communicate(timeout=LIMIT)[0] for process in processes]
+
+    processes = [await start() for _ in range(10)]
+    async with asyncio.timeout(LIMIT):
+        said = [(await process.communicate())[0].decode() for process in processes]
 
     assert sorted(re.findall(r"Applied (\w+)\.", "".join(said))) == ALL
     assert [process.returncode for process in processes] == [0] * 10, said
     assert all(words.endswith(f"is at {NEWEST}.\n") for words in said)
+
+
+async def test_a_migration_may_take_longer_than_a_statement(workplace: Workplace, dsn: str) -> None:
+    brief = {"TRUNKLINE_DATABASE__STATEMENT_TIMEOUT": "0.001", "DATABASE_URL": dsn}
+
+    up = workplace.run("migrate", "up", **brief)
+
+    assert up.returncode == 0, up.stderr
+
+
+async def test_why_a_migration_failed_is_in_the_log(workplace: Workplace, dsn: str) -> None:
+    await execute(dsn, "CREATE SCHEMA mcp; CREATE TABLE mcp.servers (id integer)")
+
+    up = workplace.run("migrate", "up", DATABASE_URL=dsn)
+
+    log, error = up.stderr.splitlines()
+    assert json.loads(log)["event"] == "migration.failed"
+    assert '"servers"' in json.loads(log)["error"]
+    assert error.startswith("Error: The migration 0001_catalog failed, and nothing of it was kept.")
 
 
 async def test_a_schema_of_a_newer_program_is_left_alone_and_says_which_is_needed(
@@ -394,7 +424,7 @@ async def test_a_database_of_several_hosts_is_understood(workplace: Workplace) -
 
     check = workplace.run(
         *("migrate", "check"),
-        DATABASE_URL=f"postgresql://u:p%40%2F@127.0.0.1:{first},[::1]:{second}/db?sslmode=disable",
+        DATABASE_URL=f"postgresql://u:p%40%2F@127.0.0.1:{first},127.0.0.1:{second}/db?sslmode=disable",
         TRUNKLINE_DATABASE__CONNECT_TIMEOUT="0.5",
     )
 

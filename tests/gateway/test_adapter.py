@@ -44,7 +44,11 @@ async def adapted(server: FastMCP[Any]) -> AsyncGenerator[list[Caller]]:
     dispatch = Dispatch(catalog)
     async with HeldCalls().open() as held:
         announcements = Announcements(catalog, dispatch)
-        Adapter(catalog, dispatch, announcements, held, list, known.append).install(server)
+        opened = asyncio.Event()
+        opened.set()
+        Adapter(catalog, dispatch, announcements, held, list, known.append, opened=opened).install(
+            server
+        )
         yield known
 
 

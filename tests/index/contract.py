@@ -96,6 +96,15 @@ class IndexContract:
             (match.score for match in matches), reverse=True
         )
 
+    async def test_of_several_vectors_the_nearest_counts(self, index: Index) -> None:
+        ways = {"first": direction(1), "second": direction(0, 1), "between": direction(1, 1)}
+        await index.upsert([point(name, vector=vector) for name, vector in ways.items()])
+
+        asked = np.stack([direction(1), direction(0, 1)])
+        matches = await index.search(ask(vector=asked, limit=2))
+
+        assert set(names(matches)) == {"first", "second"}
+
     async def test_a_rare_word_counts_for_more_than_a_frequent_one(self, index: Index) -> None:
         await index.upsert([point(f"get{number}", "get thing") for number in range(8)])
         await index.upsert([point("invoice", "invoice thing")])

@@ -15,6 +15,9 @@ from trunkline.models import Kind
 SPACE: Final = Space("letters", 8)
 """Of vectors that count the letters of a text, eight of them at a time."""
 
+OTHER: Final = Space("other letters", 8)
+WIDER: Final = Space("letters", 16)
+
 QUICK: Final = Backoff(base_delay=0.001, timeout=5.0)
 """As in earnest, without the waiting."""
 

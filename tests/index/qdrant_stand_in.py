@@ -64,6 +64,10 @@ class Refused(Exception):
         self.status = status
 
 
+class Unwrapped(Exception):
+    """An answer that is not put under `result`."""
+
+
 class StandIn:
     """The server, what it was asked, and how it is to fail."""
 
@@ -72,6 +76,7 @@ class StandIn:
         self.calls: list[Call] = []
         self.connections = 0
         self.port = 0
+        self.version = "1.20.0"
         self._api_key = api_key
         self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._always: dict[str, Fault] = {}
@@ -169,6 +174,8 @@ class StandIn:
             return 401, "Must provide an API key or an Authorization bearer token"
         try:
             return 200, {"result": await answer(self, collection, message), "status": "ok"}
+        except Unwrapped as answer_itself:
+            return 200, answer_itself.args[0]
         except Refused as error:
             return error.status, {"status": {"error": str(error)}}
         except ValueError as error:
@@ -195,6 +202,10 @@ async def _reply(
 # -- Qdrant's operations --------------------------------------------------------------------------
 
 _DONE: Final = {"operation_id": 0, "status": "completed"}
+
+
+async def _info(server: StandIn, _: str, __: Any) -> Any:
+    raise Unwrapped({"title": "a stand-in for Qdrant", "version": server.version})
 
 
 async def _collections(server: StandIn, _: str, __: Any) -> Any:
@@ -282,6 +293,7 @@ async def _scroll(server: StandIn, name: str, body: Any) -> Any:
 
 _ROUTES: Final[tuple[tuple[str, str, str, Answer], ...]] = (
     ("POST", "/collections/aliases", "switch", _change_aliases),
+    ("GET", "/", "info", _info),
     ("GET", "/aliases", "aliases", _aliases),
     ("GET", "/collections", "collections", _collections),
     ("GET", "/collections/([^/]+)/exists", "exists", _exists),

@@ -15,8 +15,10 @@ from tests.index.contract import IndexContract
 from tests.index.qdrant_filling import (
     ACME,
     GLOBEX,
+    OTHER,
     QUICK,
     SPACE,
+    WIDER,
     point,
     query,
     ref,
@@ -41,8 +43,6 @@ pytestmark = [
 ]
 
 SERVER = os.environ.get("TEST_QDRANT_URL")
-OTHER = Space("other letters", 8)
-WIDER = Space("letters", 16)
 
 
 @pytest.fixture(
@@ -222,6 +222,16 @@ async def test_adding_nothing_is_no_error(index: QdrantIndex) -> None:
     await index.upsert([])
 
     assert await index.count() == 0
+
+
+async def test_no_score_shows_what_other_organisations_have(index: QdrantIndex) -> None:
+    await index.upsert([point(1, "send letter"), point(2, "read inbox"), point(3, "zip folder")])
+    ways = [query("letter inbox"), query("letter", vector=None)]
+    before = [await index.search(replace(asked, org=ACME)) for asked in ways]
+
+    await index.upsert([point(n, f"tool{n} letter", org=GLOBEX) for n in range(10, 60)])
+
+    assert [await index.search(replace(asked, org=ACME)) for asked in ways] == before
 
 
 # -- what cannot be stored ----------------------------------------------------------------------

@@ -31,9 +31,9 @@ async def test_without_a_name_it_is_our_own_for_the_life_of_the_block(tmp_path: 
     assert not servers(tmp_path / "postgres")
 
 
-async def test_what_the_block_raises_comes_out_as_it_is(tmp_path: Path) -> None:
+async def test_what_the_block_raises_comes_out_as_it_is(empty_dsn: str, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with open_database(SETTINGS, None, tmp_path):
+        async with open_database(SETTINGS, empty_dsn, tmp_path):
             raise ZeroDivisionError
 
 

@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 import structlog
 
 from trunkline.cache import metrics
-from trunkline.cache.failures import LASTING, CacheFailure, Trouble
+from trunkline.cache.failures import CacheFailure, Trouble
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +25,8 @@ FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two attempts to mend; they double."""
 
-LASTING_PAUSE: Final = 15.0
-"""Seconds until the next attempt where somebody has to change something."""
+REFUSED_PAUSE: Final = 15.0
+"""Seconds until a Redis that has refused us is asked again: somebody has to change something."""
 
 STEADY: Final = 10.0
 """Seconds in use without a failure after which an incident is over."""
@@ -56,7 +56,7 @@ class Breaker:
         if failure.trouble not in self._told:
             self._told.add(failure.trouble)
             metrics.INCIDENTS.labels(failure.trouble).inc()
-            cause = repr(failure.__cause__) if failure.__cause__ else None
+            cause = type(failure.__cause__).__name__ if failure.__cause__ else None
             log.warning("cache.down", trouble=failure.trouble, reason=str(failure), cause=cause)
         self.doubt(failure)
 
@@ -80,7 +80,7 @@ class Breaker:
                 await mend()
             except CacheFailure as failure:
                 self.trip(failure)
-                await asyncio.sleep(LASTING_PAUSE if failure.trouble in LASTING else pause)
+                await asyncio.sleep(REFUSED_PAUSE if failure.trouble == "refused" else pause)
             else:
                 self._close()
                 if await self._holds():

@@ -138,10 +138,11 @@ class Cache:
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
-        """Let go of Redis."""
+        """Let go of Redis, when `run` has ended."""
         if self._store is not None:
             try:
-                await self._store.close()
+                with anyio.CancelScope(shield=True):
+                    await self._store.close()
             except CacheFailure as failure:
                 log.debug("cache.close_failed", reason=str(failure))
 
@@ -258,11 +259,15 @@ class Cache:
         """What is at *keys*. Generations that are missing are made, and then read like others."""
         assert self._store is not None
         found: dict[str, Found] = {}
+        missing: list[str] = []
         for _ in range(ATTEMPTS):
             found = dict(zip(keys, await self._store.read(keys), strict=True))
+            again = set(missing)
             missing = [key for key in keys if found[key].value is None and is_generation(key)]
             if not missing:
                 break
+            if again.intersection(missing):  # something stands there that is no string
+                await self._store.unlink(missing)
             await self._store.create({key: token_bytes(12) for key in missing}, GENERATION_TTL)
         return found
 

@@ -21,14 +21,17 @@ def open_store(address: RedisAddress | None, settings: CacheSettings) -> Store:
     """The store at *address*, or one in this process. Nothing is connected yet."""
     servers = Servers()
     if address is None:
-        client = _in_process()
+        clients = [_in_process()]
     elif address.form == "sentinel":
-        client = _sentinel(address, settings, servers)
+        clients = _sentinel(address, settings, servers)
     elif address.form == "cluster":
-        client = _cluster(address, settings, servers)
+        clients = [_cluster(address, settings, servers)]
     else:
-        client = _single(address, settings, servers)
-    return Store(client, servers, timeout=settings.timeout, patience=settings.connect_timeout)
+        clients = [_single(address, settings, servers)]
+    client, *others = clients
+    return Store(
+        client, servers, *others, timeout=settings.timeout, patience=settings.connect_timeout
+    )
 
 
 def _waits(settings: CacheSettings) -> dict[str, Any]:
@@ -58,7 +61,8 @@ def _single(address: RedisAddress, settings: CacheSettings, servers: Servers) ->
     return Redis.from_pool(pool)
 
 
-def _sentinel(address: RedisAddress, settings: CacheSettings, servers: Servers) -> Any:
+def _sentinel(address: RedisAddress, settings: CacheSettings, servers: Servers) -> list[Any]:
+    """The client of the primary, and what it finds the primary by."""
     waits = _waits(settings)
     identity = {"username": address.username, "password": address.password}
     sentinel = Sentinel(
@@ -66,9 +70,10 @@ def _sentinel(address: RedisAddress, settings: CacheSettings, servers: Servers) 
         sentinel_kwargs={**waits, "socket_timeout": settings.connect_timeout},
         ssl=address.tls,
     )
-    return sentinel.master_for(
+    primary = sentinel.master_for(
         address.service, db=address.db, redis_connect_func=servers.greet, **identity, **waits
     )
+    return [primary, sentinel]
 
 
 def _cluster(address: RedisAddress, settings: CacheSettings, servers: Servers) -> Any:

@@ -6,7 +6,7 @@ behind the scenes; until then answers are computed, as they are whenever Redis i
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -41,11 +41,8 @@ async def open_cache(
         except Exception as error:  # a broken library is Redis being away
             raise CacheFailure("confused") from error
 
-    async with background() as group:
+    async with AsyncExitStack() as stack, background() as group:
         cache = Cache(connect, settings, group)
+        stack.push_async_callback(cache.close)
         group.start_soon(cache.run)
-        try:
-            yield cache
-        finally:
-            with anyio.CancelScope(shield=True):
-                await cache.close()
+        yield cache

@@ -26,9 +26,6 @@ SENTENCES: Final[dict[Trouble, str]] = {
     "confused": "What answers at REDIS_URL does not behave like Redis. Check the address.",
 }
 
-LASTING: Final[frozenset[Trouble]] = frozenset({"refused", "confused"})
-"""What somebody has to mend: it is tried again less often."""
-
 
 class CacheFailure(CacheUnavailable):
     """Redis failed an operation; `trouble` says how, in one word."""

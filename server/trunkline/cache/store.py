@@ -56,15 +56,11 @@ _TROUBLES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], Trou
 )
 
 _SAYINGS: Final[dict[str, Trouble]] = {
-    "OOM": "full",
     "MISCONF": "read_only",
     "NOREPLICAS": "read_only",
-    "NOAUTH": "refused",
-    "WRONGPASS": "refused",
-    "NOPERM": "refused",
     "The previous master is now a slave": "read_only",
 }
-"""What errors without a class of their own begin with."""
+"""What errors without a class of their own say, somewhere."""
 
 
 class Servers:
@@ -103,9 +99,14 @@ class Found(NamedTuple):
 class Store:
     """One Redis, Sentinel or Cluster. Every method raises `CacheFailure` and nothing else."""
 
-    def __init__(self, client: Any, servers: Servers, *, timeout: float, patience: float) -> None:
-        """*timeout* bounds what callers wait for, *patience* what happens behind the scenes."""
-        self._client, self._servers = client, servers
+    def __init__(
+        self, client: Any, servers: Servers, *others: Any, timeout: float, patience: float
+    ) -> None:
+        """
+        *timeout* bounds what callers wait for, *patience* what happens behind the scenes; *others*
+        are closed with the client.
+        """
+        self._client, self._servers, self._others = client, servers, others
         self._timeout, self._patience = timeout, patience
         self._slots = asyncio.Semaphore(TURNS)
 
@@ -170,7 +171,8 @@ class Store:
     async def close(self) -> None:
         """Let go of all connections."""
         async with _conversation(self._patience):
-            await self._client.aclose()
+            for client in (self._client, *self._others):
+                await client.aclose()
 
     def _nodes(self) -> list[Any]:
         return self._client.get_primaries() if isinstance(self._client, RedisCluster) else [None]
@@ -210,8 +212,8 @@ async def _conversation(seconds: float) -> AsyncGenerator[None]:
 
 def diagnose(error: Exception) -> Trouble:
     """What an error of the library says about Redis."""
-    for beginning, trouble in _SAYINGS.items():
-        if str(error).startswith(beginning):
+    for saying, trouble in _SAYINGS.items():
+        if saying in str(error):
             return trouble
     for kinds, trouble in _TROUBLES:
         if isinstance(error, kinds):

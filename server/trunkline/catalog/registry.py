@@ -69,10 +69,11 @@ class Kept:
 class Registry:
     """Keeps a catalog and a database in step. `run` is to be running for the rest to work."""
 
-    def __init__(self, catalog: Catalog, servers: Servers, database: Database) -> None:
-        self.opened = asyncio.Event()
-        """Set once what was stored is being served, or cannot be."""
-
+    def __init__(
+        self, catalog: Catalog, servers: Servers, database: Database, opened: asyncio.Event
+    ) -> None:
+        """*opened* is set once what was stored is being served, or cannot be."""
+        self._opened = opened
         self.trouble: StorageError | None = None
         """Why changes are not being stored now; None while they are."""
 
@@ -114,6 +115,11 @@ class Registry:
             return {}
         org, _, server_id = self._stored[server]
         return await self._items["tools"].ids(org, server_id)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something was listed that is not served yet."""
+        return self._catalog.has_draft
 
     def scope_of(self, org: str | None) -> Org:
         """The organisation of that name, as rows have it. Raises `OrgNotFound`."""
@@ -185,7 +191,7 @@ class Registry:
                 await self._follow()
                 if self._is_dirty:
                     await self._store_and_publish()
-                self.opened.set()
+                self._opened.set()
         except FATAL:
             raise
         except StorageError as error:
@@ -201,7 +207,7 @@ class Registry:
     def _try_again(self, error: StorageError) -> None:
         self._must_open = self._is_dirty = True
         self._close(error)
-        self.opened.set()
+        self._opened.set()
         asyncio.get_running_loop().call_later(AGAIN, self._wake.set)
 
     async def _open(self) -> None:
@@ -391,7 +397,7 @@ class Registry:
     async def _tidy_plugins(self) -> None:
         """The same for plugins, once it is known which there are."""
         await self._servers.plugins.settled.wait()
-        await self.opened.wait()
+        await self._opened.wait()
         try:
             for row in await self._all_servers():
                 gone = row.name not in self._servers.roster.plugins()

@@ -8,6 +8,7 @@ from trunkline.catalog.catalog import Catalog
 from trunkline.models import State
 from trunkline.providers.downstream import DownstreamProvider
 from trunkline.providers.servers import Servers
+from trunkline.storage.rows import Origin
 
 TAKEN: Final = "A server has this name. Give the plugin or the server another one."
 
@@ -21,6 +22,12 @@ class ServerReport:
     """`stdio`, `sse`, `streamable-http` or `plugin`; "" for one that cannot be used at all."""
 
     state: State
+    origin: Origin | None = None
+    """Where it was named; None for one that cannot be used at all."""
+
+    org: str | None = None
+    """The organisation it belongs to; None is global."""
+
     reason: str = ""
     last_error: str | None = None
     next_try: datetime | None = None
@@ -56,6 +63,7 @@ class Reports:
                 name=failure.name,
                 kind="plugin",
                 state=State.ERROR,
+                origin="plugin",
                 reason=failure.sentence,
                 last_error=failure.sentence,
             )
@@ -63,7 +71,9 @@ class Reports:
             if failure.name not in names
         ]
         failed += [
-            ServerReport(name=plugin.name, kind="plugin", state=State.ERROR, reason=TAKEN)
+            ServerReport(
+                name=plugin.name, kind="plugin", state=State.ERROR, origin="plugin", reason=TAKEN
+            )
             for plugin in plugins.plugins
             if plugin.name in roster.servers()
         ]
@@ -79,6 +89,8 @@ class Reports:
             name=provider.name,
             kind="plugin" if provider.is_plugin else provider.config.transport,
             state=status.state,
+            origin=self._servers.origin(provider.name),
+            org=provider.org,
             reason=status.reason,
             last_error=status.last_error,
             next_try=status.next_try,

@@ -87,6 +87,7 @@ class Session:
         self._channel: Channel | None = None
         self._greeting: Greeting | None = None
         self._closing = False
+        self._own_requests = 0
         self._questions: Questions | None = None
         self._listening: Listening | None = None
         self.levels = Levels(
@@ -157,8 +158,8 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is in flight."""
-        return bool(self.questions.calls)
+        """Whether a request is in flight, a client's or our own."""
+        return bool(self.questions.calls) or self._own_requests > 0
 
     @property
     def greeting(self) -> Greeting:
@@ -230,11 +231,14 @@ class Session:
         if self.era is Era.MODERN:
             params = {**(params or {}), "_meta": envelope(self.identity)}
             headers = modern_headers(method)
+        self._own_requests += 1
         try:
             async with asyncio.timeout(timeout):
                 return await self.channel.request(method, params, headers=headers)
         except TimeoutError:
             raise DownstreamTimeout(self.config.name, timeout, doing=f"answer {method}") from None
+        finally:
+            self._own_requests -= 1
 
     async def probe(self) -> None:
         """See whether the server still answers. Raises like `own_request`."""

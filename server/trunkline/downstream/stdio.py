@@ -103,7 +103,7 @@ class StdioChannel(Channel):
             await self._drain()
 
     async def _why_closed(self) -> str:
-        """Why the child takes no input: mostly because it has just ended, which has better words."""
+        """Why the child takes no input: mostly it has just ended, and there are better words."""
         try:
             async with asyncio.timeout(END_SHOWS):
                 await self.child.ending.wait()

@@ -12,7 +12,7 @@ The list is a provisional part of the SDK; `tests/gateway/test_adapter.py` fails
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from fastmcp import FastMCP
@@ -38,7 +38,7 @@ from trunkline.gateway.callers import (
 )
 from trunkline.gateway.held import HeldCalls
 from trunkline.gateway.shape import listed, rpc_failure, shape, tool_failure
-from trunkline.models import Caller, Era, Json, Kind
+from trunkline.models import Caller, Client, Era, Json, Kind
 from trunkline.plugin.server import low_level
 from trunkline.providers.provider import Provider
 from trunkline.wire import INVALID_PARAMS, LOG_LEVELS
@@ -46,6 +46,21 @@ from trunkline.wire import INVALID_PARAMS, LOG_LEVELS
 log = structlog.get_logger(__name__)
 
 Context = ServerRequestContext[Any, Any]
+
+
+class OwnTools(Protocol):
+    """Tools of the gateway itself."""
+
+    names: frozenset[str]
+
+    def listed(self, client: Client) -> Sequence[Json]:
+        """The definitions of those that are listed for this client."""
+        ...
+
+    async def call(self, name: str, arguments: Any, caller: Caller) -> Json:
+        """Run one and return its result. What went wrong is in it, for the model to read."""
+        ...
+
 
 OPENING: Final = 2.0
 """Seconds the first request may wait for what the last run left in the database."""
@@ -85,16 +100,17 @@ class Adapter:
         providers: Callable[[], Sequence[Provider]],
         on_client: Callable[[Caller], None],
         opened: asyncio.Event,
+        own_tools: Sequence[OwnTools] = (),
     ) -> None:
         """
         *on_client* hears of every client that makes itself known, before it is answered.
 
         *opened* is set when the catalog of the last run is there: the first requests wait for it,
-        but no longer than `OPENING`.
+        but no longer than `OPENING`. *own_tools* are offered beside those of the catalog.
         """
         self._catalog, self._dispatch, self._held = catalog, dispatch, held
         self._announcements, self._providers, self._on_client = announcements, providers, on_client
-        self._opened = opened
+        self._opened, self._own_tools = opened, own_tools
         self._server_info: Json = {}
         self._requests: dict[str, Callable[[Context, Json, RequestCaller], Awaitable[Json]]] = {
             **dict.fromkeys(LISTS, self._list),
@@ -208,6 +224,8 @@ class Adapter:
         view = self._catalog.snapshot.view(caller.client.org)
         strict = kind == "tools" and caller.client.era is Era.HANDSHAKE
         items: list[Json] = list(view.handshake_tools if strict else getattr(view, kind))
+        if kind == "tools" and not view.stands_in:
+            items += [one for own in self._own_tools for one in own.listed(caller.client)]
         return listed(
             member,
             items,
@@ -233,6 +251,8 @@ class Adapter:
     async def _ask_or_send(self, context: Context, params: Json, caller: RequestCaller) -> Json:
         """A request that can end in a question: `tools/call`, `prompts/get`, `resources/read`."""
         method, client = context.method, caller.client
+        if method == "tools/call" and (result := await self._call_own(params, caller)) is not None:
+            return shape(result, client.era, self._server_info)
         target = self._dispatch.target(method, params, client)
         state = params.get("requestState")
         if client.era is Era.HANDSHAKE or not (
@@ -249,6 +269,14 @@ class Adapter:
                     lambda held: self._dispatch.send(target, held), caller, binding
                 )
         return shape(result, client.era, self._server_info, cacheable=method == "resources/read")
+
+    async def _call_own(self, params: Json, caller: RequestCaller) -> Json | None:
+        """Call a tool of the gateway's own; None if the catalog has that name, or nobody."""
+        name = params.get("name")
+        for own in self._own_tools:
+            if name in own.names and not self._catalog.snapshot.view(caller.client.org).has(name):
+                return await own.call(str(name), params.get("arguments") or {}, caller)
+        return None
 
     async def _subscribe(self, context: Context, params: Json, caller: RequestCaller) -> Json:
         await self._announcements.subscribe(params, caller)

@@ -61,13 +61,21 @@ def listed(
     return shape(result, era, server_info)
 
 
-def tool_failure(error: DownstreamError) -> Json:
-    """A server that cannot be reached, as a tool result: so the model learns of it, and why."""
+def tool_failure(error: TrunklineError) -> Json:
+    """An error as the result of a tool: so the model learns of it, and why."""
+    told: Json = {"code": error.code}
+    if isinstance(error, DownstreamError):
+        told["server"] = error.server
     return {
         "content": [{"type": "text", "text": str(error)}],
         "isError": True,
-        "_meta": {"trunkline/error": {"code": error.code, "server": error.server}},
+        "_meta": {"trunkline/error": told},
     }
+
+
+def tool_result(text: str, structured: Json) -> Json:
+    """The result of a tool of the gateway's own: for the model to read, and for programs."""
+    return {"content": [{"type": "text", "text": text}], "structuredContent": structured}
 
 
 def rpc_failure(error: TrunklineError, method: str, era: Era) -> MCPError:

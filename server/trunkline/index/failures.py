@@ -38,6 +38,8 @@ def translated() -> Generator[None]:
         raise _of_status(error) from error
     except ResponseHandlingException as error:
         raise _of_source(error.source) from error
+    except json.JSONDecodeError as error:
+        raise _of_source(error) from error
     except ValueError as error:
         raise IndexRefused(f"Qdrant refused: {str(error)[:_SHOWN]}") from error
 

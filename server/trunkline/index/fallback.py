@@ -55,7 +55,9 @@ class FallbackIndex:
     ) -> None:
         self.remote, self.local = remote, local
         self._patience, self._limit = patience, failures
-        self._first_pause = self._pause = first_pause
+        self._first_pause = self.pause = first_pause
+        """Seconds until the next probe, when one is due."""
+
         self._failures = 0
         """Searches that failed since the last that did not."""
 
@@ -78,8 +80,8 @@ class FallbackIndex:
         while True:
             await self._went_down.wait()
             while self.is_down:
-                await asyncio.sleep(self._pause)
-                self._pause = min(self._pause * 2, LONGEST_PAUSE)
+                await asyncio.sleep(self.pause)
+                self.pause = min(self.pause * 2, LONGEST_PAUSE)
                 await self._probe()
             self._went_down.clear()
 
@@ -126,7 +128,7 @@ class FallbackIndex:
                 matches = await self.remote.search(query)
         except TimeoutError as error:
             raise IndexUnavailable("TimeoutError") from error
-        self._pause = self._first_pause
+        self.pause = self._first_pause
         self._note_success()
         return matches
 

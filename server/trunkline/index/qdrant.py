@@ -177,6 +177,7 @@ class QdrantIndex:
         return await retrying(operation, once, subject=subject, backoff=self._backoff)
 
     async def _create(self) -> None:
+        await qdrant_schema.check_version(self._client)
         if not await self._client.collection_exists(self.collection):
             try:
                 with translated():

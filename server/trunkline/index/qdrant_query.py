@@ -6,9 +6,9 @@ score in a list is its distance from the list's mean, in sixths of a standard de
 are added. That is the z-score fusion of the in-process index over the best of each list instead of
 the whole catalog. Boosts are added to the fused score in the same request.
 
-    dense  ── best 200 ──┐
+    dense  ── best 500 ──┐
                          ├── DBSF ── best ── + boosts ── limit
-    sparse ── best 200 ──┘
+    sparse ── best 500 ──┘
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,8 +20,11 @@ from trunkline.index.index import Query
 from trunkline.index.qdrant_points import EVERYONE, audience, directions, term_vector
 from trunkline.index.qdrant_schema import SPARSE, Space
 
-DEPTH: Final = 200
-"""How many of each list are fused, at least."""
+DEPTH: Final = 500
+"""
+How many of each list are fused, at least. The mean and the spread are of these: the more, the
+nearer to those of the whole catalog, and the better the order.
+"""
 
 FUSION: Final = models.FusionQuery(fusion=models.Fusion.DBSF)
 

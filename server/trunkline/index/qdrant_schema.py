@@ -12,12 +12,16 @@ also by a collection that was switched to a moment ago and has the same dimensio
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from qdrant_client import AsyncQdrantClient, models
 
-from trunkline.errors import IndexMismatch
+from trunkline.errors import IndexMismatch, IndexRefused
+
+OLDEST: Final = (1, 19)
+"""The first Qdrant that counts terms among what one organisation sees (its pull request 9661)."""
 
 SPARSE: Final = "sparse"
 
@@ -47,6 +51,15 @@ class Space:
     def _fingerprint(self) -> str:
         name = f"{self.model}\0{self.dimensions}".encode()
         return hashlib.sha256(name).hexdigest()[:8]
+
+
+async def check_version(client: AsyncQdrantClient) -> None:
+    """Raise `IndexRefused` for a server older than `OLDEST`."""
+    version = (await client.info()).version
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise IndexRefused(f"Qdrant is of version {version}, and has to be {oldest} or newer.")
 
 
 async def create(client: AsyncQdrantClient, name: str, space: Space) -> None:

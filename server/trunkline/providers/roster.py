@@ -21,6 +21,9 @@ from trunkline.settings import DownstreamSettings
 log = structlog.get_logger(__name__)
 
 
+OPENING: Final = 2.0
+"""Seconds a lazy provider waits for what was known of it."""
+
 DRAIN: Final = 10.0
 """Seconds the calls under way may take to end at a provider that was replaced or removed."""
 
@@ -42,16 +45,19 @@ class Roster:
         settings: DownstreamSettings,
         *,
         known: Callable[[ServerConfig], Listing | None],
+        opened: asyncio.Event,
         on_listing: Callable[[DownstreamProvider], None],
         on_gone: Callable[[str], None],
         on_updated: Callable[[str, str, Json], None],
     ) -> None:
         """
-        *known* tells what a server offered when it was last seen. *on_listing* hears of a provider
-        that is new, renamed or lists something else; *on_gone* of a name that has left;
-        *on_updated* of a provider's resource (name, URI, params) that changed.
+        *known* tells what a server offered when it was last seen, once *opened* is set. A server
+        that is lazy waits a while for that: whether it has to start depends on it.
+
+        *on_listing* hears of a provider that is new, renamed or lists something else; *on_gone* of
+        a name that has left; *on_updated* of a provider's resource (name, URI, params) that changed.
         """
-        self._settings, self._known = settings, known
+        self._settings, self._known, self._opened = settings, known, opened
         self._on_listing, self._on_gone, self._on_updated = on_listing, on_gone, on_updated
         self._seats: dict[str, _Seat] = {}
         self._gate = asyncio.Semaphore(settings.concurrent_starts)
@@ -86,7 +92,7 @@ class Roster:
         self._started, self._owner = True, owner
         for seat in self._seats.values():
             if seat.running:
-                seat.provider.start(owner)
+                self._begin(seat)
 
     def put(
         self,
@@ -152,12 +158,28 @@ class Roster:
         """The names of the providers that are servers of mcp.json."""
         return self._seats.keys() - self.plugins()
 
+    def _begin(self, seat: _Seat) -> None:
+        if seat.provider.config.lazy and not self._opened.is_set():
+            self._tasks.create_task(self._begin_late(seat))
+        else:
+            seat.provider.start(self._owner)
+
+    async def _begin_late(self, seat: _Seat) -> None:
+        """Start a lazy provider when it can be known whether its lists are."""
+        try:
+            async with asyncio.timeout(OPENING):
+                await self._opened.wait()
+        except TimeoutError:
+            pass
+        if not seat.leave.is_set():
+            seat.provider.start(self._owner)
+
     async def _run(self, seat: _Seat) -> None:
         provider = seat.provider
         async with provider.running():
             seat.running = True
             if self._started:
-                provider.start(self._owner)
+                self._begin(seat)
             await seat.leave.wait()
             if not self._closing:
                 await provider.drained(DRAIN)
