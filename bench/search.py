@@ -16,7 +16,8 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +43,9 @@ DEEPEST: Final = 10
 BATCH: Final = 512
 
 Json = dict[str, Any]
+Set = tuple[list[Json], list[Json]]
+"""Tools and queries."""
+
 Finder = Callable[[str], Awaitable[list[str]]]
 """A query in, the ids of the best tools out."""
 
@@ -167,44 +171,31 @@ def load(name: str) -> Embedding | None:
 
         return StaticEmbedding()
     if name == "minilm":
-        from trunkline.search.embedding.minilm import MiniLmEmbedding
+        from trunkline.search.embedding.minilm import MiniLMEmbedding
 
-        return MiniLmEmbedding()
+        return MiniLMEmbedding()
     return None
 
 
-def rows(tallies: dict[str, dict[str, Tally]]) -> Iterator[tuple[str, str, list[float]]]:
-    """Set, contender, figures; at last the mean over the sets."""
-    for name, of_set in tallies.items():
-        for contender, tally in of_set.items():
-            yield name, contender, tally.figures()
-    for contender in next(iter(tallies.values())):
-        figures = [of_set[contender].figures() for of_set in tallies.values()]
-        yield "mean", contender, [statistics.fmean(column) for column in zip(*figures, strict=True)]
-
-
-def show(title: str, tallies: dict[str, dict[str, Tally]]) -> None:
-    print(f"\n{title}")  # noqa: T201 - this is what it is for
-    print(f"{'':18}{'':14}{'R@1':>7}{'R@5':>7}{'R@10':>7}{'nDCG@5':>8}{'ms':>9}")  # noqa: T201
-    for name, contender, (one, five, ten, ndcg, ms) in rows(tallies):
-        line = f"{name:18}{contender:14}{one:7.1f}{five:7.1f}{ten:7.1f}{ndcg:8.1f}{ms:9.2f}"
-        print(line, flush=True)  # noqa: T201 - see above
+def show(name: str, contender: str, figures: Sequence[float]) -> None:
+    one, five, ten, ndcg, milliseconds = figures
+    line = f"{name:18}{contender:14}{one:7.1f}{five:7.1f}{ten:7.1f}{ndcg:8.1f}{milliseconds:9.2f}"
+    print(line, flush=True)  # noqa: T201 - this is what it is for
 
 
 async def compare(
-    sets: dict[str, tuple[list[Json], list[Json]]],
-    more: Sequence[Json],
-    embedding: Embedding | None,
-    every: int,
-) -> dict[str, dict[str, Tally]]:
+    sets: Mapping[str, Set], more: Sequence[Json], embedding: Embedding | None, every: int
+) -> None:
     """Ask every contender the queries of each set, with *more* tools beside the set's own."""
-    return {
-        name: {
-            contender: await measure(finder, queries[::every])
-            for contender, finder in (await contenders([*tools, *more], embedding)).items()
-        }
-        for name, (tools, queries) in sets.items()
-    }
+    print(f"{'':32}{'R@1':>7}{'R@5':>7}{'R@10':>7}{'nDCG@5':>8}{'ms':>9}")  # noqa: T201 - see above
+    columns: defaultdict[str, list[list[float]]] = defaultdict(list)
+    for name, (tools, queries) in sets.items():
+        for contender, finder in (await contenders([*tools, *more], embedding)).items():
+            figures = (await measure(finder, queries[::every])).figures()
+            show(name, contender, figures)
+            columns[contender].append(figures)
+    for contender, of_sets in columns.items():
+        show("mean", contender, [statistics.fmean(one) for one in zip(*of_sets, strict=True)])
 
 
 async def run(data: Path, embedding: Embedding | None, every: int, *, scale: bool) -> None:
@@ -212,11 +203,12 @@ async def run(data: Path, embedding: Embedding | None, every: int, *, scale: boo
         name: (read(data / name / "tools.jsonl"), read(data / name / "queries.jsonl"))
         for name in SETS
     }
-    show("Each set by itself", await compare(sets, [], embedding, every))
+    print("Each set by itself")  # noqa: T201 - see above
+    await compare(sets, [], embedding, every)
     if scale:
-        more = read(data / DISTRACTORS / "tools.jsonl")
-        title = f"The same among {len(more)} other tools, one query of {every * SCALE_EVERY}"
-        show(title, await compare(sets, more, embedding, every * SCALE_EVERY))
+        more, every = read(data / DISTRACTORS / "tools.jsonl"), every * SCALE_EVERY
+        print(f"\nAmong {len(more)} other tools, one query of {every}")  # noqa: T201 - see above
+        await compare(sets, more, embedding, every)
 
 
 def default_data() -> Path:

@@ -18,6 +18,7 @@ from mcp import Client
 
 from tests.databases import database_of
 from trunkline.app import App, ServerReport, open_app
+from trunkline.gateway.health import health_routes
 from trunkline.gateway.http import build_app, serve_http
 from trunkline.settings import HttpSettings, PluginSettings, Settings
 
@@ -81,7 +82,8 @@ async def gateway(
     )
     stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
     async with open_app(chosen, single_client=False) as app, asyncio.TaskGroup() as tasks:
-        http = build_app(app.server, chosen.http)
+        routes = health_routes(app.opened.is_set, app.troubles)
+        http = build_app(app.server, chosen.http, routes=routes)
         tasks.create_task(
             serve_http(http, chosen.http, on_listening=listening.set_result, stop=stop)
         )

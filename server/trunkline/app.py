@@ -33,9 +33,10 @@ from trunkline.errors import RpcError, TrunklineError
 from trunkline.gateway.adapter import Adapter
 from trunkline.gateway.admin_tools import AdminTools
 from trunkline.gateway.announcements import Announcements
+from trunkline.gateway.health import Trouble
 from trunkline.gateway.held import HeldCalls
 from trunkline.index.outbox import OutboxWorker
-from trunkline.models import Caller, Client, Era, Json
+from trunkline.models import Caller, Client, Era, Json, State
 from trunkline.plugin.host import PluginHost
 from trunkline.providers.downstream import Look
 from trunkline.providers.health import look as look_at
@@ -75,6 +76,17 @@ class App:
     def storage_trouble(self) -> TrunklineError | None:
         """Why nothing is being stored now; None while everything is."""
         return self.standing.reason or self.registry.trouble
+
+    def troubles(self) -> list[Trouble]:
+        """Everything that is not as it should be: the database, then servers and plugins."""
+        found: list[Trouble] = []
+        if (error := self.storage_trouble) is not None:
+            found.append(Trouble("database", error.code, str(error)))
+        for report in self.reports():
+            if report.state in (State.DEGRADED, State.ERROR):
+                reason = report.last_error or report.reason
+                found.append(Trouble(f"server {report.name}", report.state.lower(), reason))
+        return found
 
     def problems(self) -> list[ConfigProblem]:
         """What is wrong with mcp.json, and with servers that were added, now."""
@@ -223,10 +235,15 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
             tasks.create_task(registry.run()),
             tasks.create_task(
                 statistics.keep_writing(
-                    StatisticsRepository(standing.database), registry.scope_of, registry.tool_ids
+                    StatisticsRepository(standing.database),
+                    registry.scope_of,
+                    registry.tool_ids,
+                    registry.is_usable,
                 )
             ),
-            tasks.create_task(OutboxWorker(OutboxRepository(standing.database)).run()),
+            tasks.create_task(
+                OutboxWorker(OutboxRepository(standing.database)).run(registry.is_usable)
+            ),
         ]
         if not single_client:
             roster.start(None)

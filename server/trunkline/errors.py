@@ -497,14 +497,14 @@ class IndexMismatch(IndexFailure):
 
 
 class IndexNotFilled(IndexFailure):
-    """The index is being filled for the first time."""
+    """The index is being filled: for the first time, or with another model's vectors."""
 
     code = "index_not_filled"
 
     def __init__(self) -> None:
         super().__init__(
-            "Qdrant's index has not been filled yet. That happens by itself, or at once with "
-            "`trunkline reindex`."
+            "Qdrant's index is not filled with this embedding's vectors yet. That happens by "
+            "itself, or at once with `trunkline reindex`."
         )
 
 
@@ -514,7 +514,7 @@ class PointIdOverflow(IndexFailure):
     code = "point_id_overflow"
 
     def __init__(self, type_: str, db_id: int, *, limit: int, item: str = "") -> None:
-        named = f" {item} is not indexed, everything else is." if item else ""
+        named = f" {item} is not indexed; everything else is." if item else ""
         super().__init__(
             f"Point ID overflow: {type_} db_id={db_id} exceeds max {limit - 1}. "
             f"IDs would collide.{named} See docs/operating.md, "

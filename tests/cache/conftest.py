@@ -1,6 +1,6 @@
 """A Redis for the session, and caches on it or in this process for each test."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -38,7 +38,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
 
 
 @asynccontextmanager
-async def opened(url: str | None, settings: CacheSettings = PATIENT) -> AsyncIterator[Cache]:
+async def opened(url: str | None, settings: CacheSettings = PATIENT) -> AsyncGenerator[Cache]:
     """A cache that is in use."""
     async with open_cache(url, settings) as cache:
         assert await cache.wait_available(20), cache.reason

@@ -1,10 +1,11 @@
 """
 A process with a cache of its own, which does what it reads from stdin.
 
-    python -m tests.cache.participant URL
+    python -m tests.cache.participant URL [CACHE_VERSION]
 
 `ask KEY VALUE` answers what the cache has, or VALUE computed anew; `invalidate KEY` whether
-everybody knows; `hold KEY VALUE` begins a computation that ends with `release`. One JSON line each.
+everybody knows; `hold KEY VALUE` begins a computation that ends with `release`; `clean` removes old
+versions. One JSON line each.
 """
 
 import asyncio
@@ -12,6 +13,12 @@ import json
 import sys
 
 from trunkline import logs
+from trunkline.cache import version
+
+if len(sys.argv) > 2:
+    version.CACHE_VERSION = int(sys.argv[2])  # type: ignore[misc] - as a later program would have it
+
+from trunkline.cache import cleanup  # keys are made of the version
 from trunkline.cache.cache import Cache
 from trunkline.cache.connection import open_cache
 from trunkline.cache.settings import CacheSettings
@@ -41,6 +48,9 @@ class Participant:
 
         self._held = asyncio.create_task(self._cache.get_or_compute("tool", None, key, compute))
         await started.wait()
+
+    async def clean(self) -> dict[int, int]:
+        return await cleanup.clean(self._cache)
 
     async def release(self) -> str:
         self._gate.set()

@@ -43,9 +43,10 @@ class Other:
 
 
 @asynccontextmanager
-async def other(url: str) -> AsyncGenerator[Other]:
+async def other(url: str, *version: str) -> AsyncGenerator[Other]:
+    """A process with a cache, of this program's version or another one."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.cache.participant", url),
+        *(sys.executable, "-m", "tests.cache.participant", url, *version),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,

@@ -74,7 +74,7 @@ async def test_a_primary_is_found_through_sentinel_and_its_successor_too(
     sentinel: tuple[str, RedisServer, RedisServer],
 ) -> None:
     url, primary, replica = sentinel
-    watch = redis.Redis.from_url(f"redis://{url.split('//')[1].split('/')[0]}")
+    watch: Any = redis.Redis.from_url(f"redis://{url.split('//')[1].split('/')[0]}")
     await until(lambda: len(watch.execute_command("SENTINEL REPLICAS", "main")) == 1)
     await until(lambda: replica.client.info("replication")["master_link_status"] == "up")
     async with opened(url, QUICK) as cache, load(cache) as truth:

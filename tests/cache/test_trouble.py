@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.cache.conftest import opened
+from tests.cache.counting import counted
 from tests.cache.redis_server import RedisServer, redis_server
 from tests.cache.truth import ACME, Truth
 from trunkline.cache import metrics
@@ -269,7 +270,7 @@ async def test_a_cache_may_be_opened_before_its_redis_is_started(own_server: Red
 async def test_an_incident_is_one_line_and_one_count_whatever_it_touches(
     own_server: RedisServer,
 ) -> None:
-    before = metrics.INCIDENTS.labels("slow")._value.get()
+    before = counted(metrics.INCIDENTS, "slow")
     async with opened(own_server.url, QUICK) as cache:
         with capture_logs() as lines:
             own_server.pause()
@@ -284,7 +285,7 @@ async def test_an_incident_is_one_line_and_one_count_whatever_it_touches(
 
     events = [line["event"] for line in lines if line["log_level"] != "debug"]
     assert events == ["cache.down"]
-    assert metrics.INCIDENTS.labels("slow")._value.get() == before + 1
+    assert counted(metrics.INCIDENTS, "slow") == before + 1
 
 
 async def test_a_server_that_is_still_loading_is_waited_for_behind_the_scenes() -> None:

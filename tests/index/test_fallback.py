@@ -6,18 +6,21 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 from prometheus_client import REGISTRY
+from qdrant_client import AsyncQdrantClient
 from structlog.testing import capture_logs
 
 from tests.index.contract import DIMENSIONS, IndexContract
-from tests.index.qdrant_filling import SPACE, point, query, ref, vector
+from tests.index.qdrant_filling import OTHER, SPACE, point, query, ref, vector
 from tests.index.qdrant_stand_in import Silence, StandIn, Status, stand_in
 from trunkline.errors import IndexFailure, IndexMismatch, IndexNotFilled, IndexUnavailable
 from trunkline.index.fallback import FallbackIndex
 from trunkline.index.in_process import InProcessIndex
-from trunkline.index.index import Match
+from trunkline.index.index import Match, Point
 from trunkline.index.qdrant import QdrantIndex
 from trunkline.index.qdrant_connection import connect
+from trunkline.index.qdrant_schema import Space
 from trunkline.index.retry import Backoff
 
 pytestmark = [
@@ -48,6 +51,17 @@ async def index(server: StandIn) -> AsyncIterator[FallbackIndex]:
         group.start_soon(index.run)
         yield index
         group.cancel_scope.cancel()
+
+
+async def over(
+    client: AsyncQdrantClient, space: Space, points: list[Point], group: TaskGroup
+) -> FallbackIndex:
+    """An index over both that holds *points* in process, with its probes running."""
+    remote, local = QdrantIndex(client, space, backoff=ONCE), InProcessIndex(space.dimensions)
+    await local.upsert(points)
+    index = FallbackIndex(remote, local, first_pause=0.01)
+    group.start_soon(index.run)
+    return index
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -245,6 +259,35 @@ async def test_until_qdrant_is_filled_search_is_answered_in_process(server: Stan
         assert [names(matches) for matches, _ in answers] == [["send"]] * 4
         assert [degraded for _, degraded in answers] == [True, True, True, False]
         assert isinstance(reason, IndexNotFilled)
+
+
+async def test_search_never_stops_while_the_embedding_is_changed(server: StandIn) -> None:
+    async with connect(server.url) as client, anyio.create_task_group() as group:
+        points = [point(number, f"tool{number} letter") for number in range(1, 301)]
+        before, after = (await over(client, space, points, group) for space in (SPACE, OTHER))
+        await before.remote.prepare()
+        await before.remote.upsert(points)
+        await before.remote.switch()
+        changed = anyio.Event()
+        answers: list[int] = []
+
+        async def search() -> None:
+            while not changed.is_set():
+                for index in (before, after):
+                    answers.append(len(await index.search(query("letter", limit=300))))
+
+        group.start_soon(search)
+        await after.remote.prepare()
+        await after.remote.upsert(points)
+        await after.remote.switch()
+        await until(lambda: not after.is_down)
+        _, old = await before.answer(query("letter"))
+        _, new = await after.answer(query("letter"))
+        changed.set()
+        group.cancel_scope.cancel()
+
+        assert set(answers) == {300}
+        assert (old, new) == (True, False)
 
 
 async def test_a_query_of_another_space_is_the_callers_mistake_and_no_outage(

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tests.index.qdrant_filling import OTHER, QUICK, SPACE, point, query, ref
 from tests.index.qdrant_stand_in import Cut, Fault, Silence, StandIn, Status, stand_in
-from trunkline.errors import IndexFailure, IndexRefused, IndexUnavailable
+from trunkline.errors import ConfigError, IndexFailure, IndexRefused, IndexUnavailable
 from trunkline.index.qdrant import QdrantIndex
 from trunkline.index.qdrant_connection import connect
 from trunkline.index.retry import Backoff
@@ -315,3 +315,41 @@ async def test_a_ping_is_one_question_and_no_line_in_the_log(
 
     assert len(server.seen("count")) == 1
     assert logs == []
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://127.0.0.1:1", "http://127.0.0.1:99999", "http://[::1", ":::", "http://a b", "\n"]
+)
+async def test_an_address_that_is_none_is_a_sentence(url: str) -> None:
+    with pytest.raises(ConfigError, match="QDRANT_URL is no address"):
+        async with connect(url):
+            pass
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
+async def test_a_key_that_is_none_is_a_sentence_without_it(key: str) -> None:
+    with pytest.raises(ConfigError, match="QDRANT_API_KEY") as refused:
+        async with connect("http://127.0.0.1:1", api_key=key):
+            pass
+
+    assert key not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_told"),
+    [
+        ("http://qdrant.invalid:6333", True),
+        ("qdrant.invalid:6333", True),
+        ("https://qdrant.invalid:6333", False),
+        ("http://127.0.0.1:6333", False),
+        ("http://[::1]:6333", False),
+        ("localhost:6333", False),
+    ],
+)
+async def test_a_key_that_others_could_read_on_its_way_is_told(url: str, is_told: bool) -> None:
+    with capture_logs() as logs:
+        async with connect(url, api_key="secret"):
+            pass
+
+    assert events(logs) == ["qdrant.key_in_the_clear"] * is_told
+    assert "secret" not in str(logs)

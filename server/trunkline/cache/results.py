@@ -66,7 +66,7 @@ def seconds_to_keep(result: Mapping[str, Any], rule: ResultRule, *, personal: bo
     """
     if result.get("isError") or result.get("resultType", "complete") != "complete":
         return 0.0
-    if result.get("cacheScope") == "private" and not personal:
+    if result.get("cacheScope", "public") != "public" and not personal:
         return 0.0
     seconds = rule.default_ttl if rule.ttl is None else rule.ttl
     said = result.get("ttlMs")

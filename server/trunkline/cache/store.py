@@ -106,25 +106,28 @@ class Store:
         *timeout* bounds what callers wait for, *patience* what happens behind the scenes; *others*
         are closed with the client.
         """
-        self._client, self._servers, self._others = client, servers, others
+        self.client = client
+        """The library's own client. It waits for ever and raises what it likes."""
+
+        self._servers, self._others = servers, others
         self._timeout, self._patience = timeout, patience
         self._slots = asyncio.Semaphore(TURNS)
 
     async def read(self, keys: Sequence[str]) -> list[Found]:
         """What is at each of *keys*."""
         async with _conversation(self._timeout):
-            if not isinstance(self._client, RedisCluster):
-                values = await self._client.mget(keys)
+            if not isinstance(self.client, RedisCluster):
+                values = await self.client.mget(keys)
                 return [Found(value, self._servers.at(None)) for value in values]
-            values = await self._client.mget_nonatomic(keys)
-            nodes = [self._client.get_node_from_key(key) for key in keys]
+            values = await self.client.mget_nonatomic(keys)
+            nodes = [self.client.get_node_from_key(key) for key in keys]
             servers = [self._servers.at(node.name if node else "") for node in nodes]
             return list(map(Found, values, servers))
 
     async def create(self, values: Mapping[str, bytes], seconds: float) -> None:
         """Write those that are not there yet."""
         async with self._turn(self._timeout):
-            pipeline = self._client.pipeline(transaction=False)
+            pipeline = self.client.pipeline(transaction=False)
             for key, value in values.items():
                 pipeline.set(key, value, nx=True, px=round(seconds * 1000))
             await pipeline.execute()
@@ -132,12 +135,12 @@ class Store:
     async def write(self, key: str, value: bytes, seconds: float) -> None:
         """Keep *value* for so long."""
         async with self._turn(self._timeout):
-            await self._client.set(key, value, px=max(1, round(seconds * 1000)))
+            await self.client.set(key, value, px=max(1, round(seconds * 1000)))
 
     async def unlink(self, keys: Sequence[str] | Sequence[bytes]) -> int:
         """Remove keys; how many there were."""
         async with self._turn(self._timeout if len(keys) < BATCH else BULK_LIMIT):
-            return await self._client.unlink(*keys)
+            return await self.client.unlink(*keys)
 
     async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
         """All keys that match, in batches. One that comes or goes meanwhile may be missing."""
@@ -154,7 +157,7 @@ class Store:
     async def measure(self, keys: Sequence[bytes]) -> list[int]:
         """How many bytes the keys and their values have. What is no string counts as its key."""
         async with self._turn(BULK_LIMIT):
-            pipeline = self._client.pipeline(transaction=False)
+            pipeline = self.client.pipeline(transaction=False)
             for key in keys:
                 pipeline.strlen(key)
             lengths = await pipeline.execute(raise_on_error=False)
@@ -166,21 +169,21 @@ class Store:
     async def probe(self) -> None:
         """See whether there is somebody who takes changes."""
         async with _conversation(self._patience):
-            await self._client.set(PROBE, b"", px=1000)
+            await self.client.set(PROBE, b"", px=1000)
 
     async def close(self) -> None:
         """Let go of all connections."""
         async with _conversation(self._patience):
-            for client in (self._client, *self._others):
+            for client in (self.client, *self._others):
                 await client.aclose()
 
     def _nodes(self) -> list[Any]:
-        return self._client.get_primaries() if isinstance(self._client, RedisCluster) else [None]
+        return self.client.get_primaries() if isinstance(self.client, RedisCluster) else [None]
 
     async def _step(self, node: Any, cursor: int, pattern: str) -> tuple[int, list[bytes]]:
         if node is None:
-            return await self._client.scan(cursor, match=pattern, count=BATCH)
-        cursors, keys = await self._client.scan(
+            return await self.client.scan(cursor, match=pattern, count=BATCH)
+        cursors, keys = await self.client.scan(
             cursor, match=pattern, count=BATCH, target_nodes=node
         )
         return cursors[node.name], keys

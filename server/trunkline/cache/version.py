@@ -16,7 +16,7 @@ CACHE_VERSION: Final = 1
 """Raised last because: it is the first."""
 
 SHAPES: Final[Mapping[int, tuple[str, ...]]] = {
-    1: ("0001_catalog", "0002_skills", "0005_tenants"),
+    1: ("0001_catalog", "0002_skills", "0005_tenants", "0006_skill_cards"),
 }
 """By version: the migrations it came with. An entry that was released is never added to."""
 

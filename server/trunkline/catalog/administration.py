@@ -19,6 +19,9 @@ from trunkline.providers.servers import Servers
 STEP: Final = 0.02
 """Seconds between two looks whether a server has connected."""
 
+STORE_PATIENCE: Final = 10.0
+"""Seconds an administrator waits for a database that is away, or just starting."""
+
 UNKNOWN_CALLER: Final = (
     "A command, a health page and ${...} references reach into this machine, and over HTTP it is "
     "not known who asks. Add such a server over stdio, with `trunkline server add`, or in mcp.json."
@@ -56,12 +59,14 @@ class Administration:
         if (origin := self._servers.origin(name)) in ("file", "plugin"):
             assert origin is not None
             raise ServerNotAdded(name, origin)
+        await self._registry.wait_usable(STORE_PATIENCE)
         await self._added.add(self._registry.scope_of(client.org), name, entry)
         return await self._followed(name)
 
     async def remove(self, client: Client, name: str) -> None:
         """Remove a server that was added. Raises `ServerNotFound`, `ServerNotAdded`, ..."""
         self._known(client, name)
+        await self._registry.wait_usable(STORE_PATIENCE)
         await self._added.remove(self._registry.scope_of(client.org), name)
         self._registry.forget(name)
         await self._registry.refresh()
@@ -70,6 +75,7 @@ class Administration:
         """Connect a server, or disconnect it. Raises `ServerNotFound` and `StorageError`."""
         self._known(client, name)
         if self._servers.origin(name) == "api":
+            await self._registry.wait_usable(STORE_PATIENCE)
             await self._added.switch(self._registry.scope_of(client.org), name, on=on)
             return await self._followed(name)
         self._servers.switch(name, on=on)

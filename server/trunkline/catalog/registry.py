@@ -27,7 +27,13 @@ from trunkline.catalog.listed import about, items_of, listing_of
 from trunkline.catalog.offer import Offer
 from trunkline.catalog.snapshot import Snapshot
 from trunkline.downstream.config import ServerConfig
-from trunkline.errors import MigrationEdited, OrgNotFound, SchemaTooNew, StorageError
+from trunkline.errors import (
+    MigrationEdited,
+    OrgNotFound,
+    SchemaTooNew,
+    StorageError,
+    StorageUnavailable,
+)
 from trunkline.models import KINDS, Kind, Listing
 from trunkline.providers.downstream import DownstreamProvider
 from trunkline.providers.servers import Servers
@@ -94,7 +100,10 @@ class Registry:
         self._heard: defaultdict[int, set[str]] = defaultdict(set)
         """What others have changed: a server's id, and `servers` or the kinds of its items."""
 
-        self._must_open = self._is_open = False
+        self._usable = asyncio.Event()
+        """Set while the database is there, with a schema that is as it has to be."""
+
+        self._must_open = False
         self._is_dirty = True
         """Whether something was drafted, or forgotten, that is not stored."""
 
@@ -116,6 +125,10 @@ class Registry:
         org, _, server_id = self._stored[server]
         return await self._items["tools"].ids(org, server_id)
 
+    def is_usable(self) -> bool:
+        """Whether the database is there, with a schema that is as it has to be."""
+        return self._usable.is_set()
+
     @property
     def is_behind(self) -> bool:
         """Whether something was listed that is not served yet."""
@@ -126,6 +139,21 @@ class Registry:
         if org not in self._orgs:
             raise OrgNotFound(org)
         return self._orgs[org]
+
+    async def wait_usable(self, seconds: float) -> None:
+        """
+        Return when the database is there and its schema is as it has to be.
+
+        Raises the `StorageError` that is in the way after so many *seconds*.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._usable.wait()
+        except TimeoutError:
+            trouble = self.trouble or self._database.reason
+            raise trouble or StorageUnavailable(
+                "The database is being brought up to date. Try again in a moment."
+            ) from None
 
     async def refresh(self) -> None:
         """Follow what this process itself has changed of the servers. Raises `StorageError`."""
@@ -156,7 +184,7 @@ class Registry:
     def _drafted(self) -> None:
         self._is_dirty = True
         self._wake.set()
-        if self._is_late or not self._is_open:
+        if self._is_late or not self._usable.is_set():
             self._catalog.publish(self._catalog.draft())
 
     def _hear(self, payload: str) -> None:
@@ -176,7 +204,8 @@ class Registry:
 
     def _close(self, trouble: StorageError | None) -> None:
         """Serve what there is, stored or not."""
-        self._is_open, self.trouble = False, trouble
+        self._usable.clear()
+        self.trouble = trouble
         if self._catalog.has_draft:
             self._catalog.publish(self._catalog.draft())
 
@@ -187,7 +216,7 @@ class Registry:
             if self._must_open:
                 self._must_open = False
                 await self._open()
-            if self._is_open:
+            if self._usable.is_set():
                 await self._follow()
                 if self._is_dirty:
                     await self._store_and_publish()
@@ -217,8 +246,8 @@ class Registry:
         rows = await self._all_servers()
         before, self._kept = self._kept, await self._listings_of(rows)
         self._stored.clear()
-        self._is_open = self._is_dirty = True
-        self.trouble = None
+        self._usable.set()
+        self._is_dirty, self.trouble = True, None
         self._take_added(rows)
         recalled = {id(kept.listing) for kept in before.values()}
         for provider in self._servers.roster.providers:

@@ -62,21 +62,27 @@ class CallStatistics:
         repository: StatisticsRepository,
         scope: Callable[[str | None], Org],
         ids: Callable[[str], Awaitable[Mapping[str, int]]],
+        is_usable: Callable[[], bool],
     ) -> NoReturn:
         """
         Write the sums until cancelled, and once more then.
 
-        *scope* finds an organisation, *ids* the ids of a server's tools by their own names.
+        *scope* finds an organisation, *ids* the ids of a server's tools by their own names;
+        *is_usable* tells whether there is a database to write to.
         """
         try:
             while True:
                 await asyncio.sleep(FLUSH)
-                await self._write(repository, scope, ids)
+                if is_usable():
+                    await self._write(repository, scope, ids)
         finally:
             try:
                 async with asyncio.timeout(LAST_FLUSH):
-                    await self._write(repository, scope, ids)
+                    if is_usable():
+                        await self._write(repository, scope, ids)
             except TimeoutError:
+                pass
+            if self._sums:
                 log.warning("statistics.lost", calls=sum(s.count for s in self._sums.values()))
 
     async def _write(

@@ -35,13 +35,22 @@ class Findings:
     config: Path
     servers: list[ServerReport]
     problems: list[ConfigProblem]
+    database: str
+    """Where the catalog is kept."""
+
+    database_trouble: str | None
+    """Why nothing is stored now; None while everything is."""
 
     @property
     def verdict(self) -> Verdict:
         broken = any(problem.server is None for problem in self.problems)
         if broken and all(report.kind == "plugin" for report in self.servers):
             return "unusable"
-        if self.problems or any(report.state not in HEALTHY for report in self.servers):
+        if (
+            self.problems
+            or self.database_trouble
+            or any(report.state not in HEALTHY for report in self.servers)
+        ):
             return "degraded"
         return "ok"
 
@@ -73,7 +82,14 @@ def check(
 async def _find(settings: Settings, timeout: float | None) -> Findings:
     async with open_app(settings, single_client=False) as app:
         await wait_for_start(app, limit=timeout or settings.downstream.connect_timeout)
-        return Findings(app.config_path, app.reports(), app.problems())
+        trouble = app.storage_trouble
+        return Findings(
+            app.config_path,
+            app.reports(),
+            app.problems(),
+            "embedded" if app.standing.is_embedded else "DATABASE_URL",
+            f"{trouble} [{trouble.code}]" if trouble is not None else None,
+        )
 
 
 def _show(findings: Findings) -> None:
@@ -84,6 +100,7 @@ def _show(findings: Findings) -> None:
         )
     else:
         put("There are no servers and no plugins.")
+    put(f"\nDatabase ({findings.database}): {findings.database_trouble or 'ok'}")
     if findings.problems:
         put("\nThe configuration:")
         for problem in findings.problems:

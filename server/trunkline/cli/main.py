@@ -22,6 +22,8 @@ from trunkline.cli.screen import say, tolerate_any_character
 from trunkline.errors import (
     ConfigError,
     InvalidArguments,
+    MigrationEdited,
+    SchemaTooNew,
     SystemRefusal,
     TrunklineError,
     UsageError,
@@ -32,7 +34,14 @@ FAILED: Final = 1
 UNUSABLE: Final = 2
 INTERRUPTED: Final = 130
 
-HOPELESS: Final = (ConfigError, InvalidArguments, SystemRefusal, UsageError)
+HOPELESS: Final = (
+    ConfigError,
+    InvalidArguments,
+    MigrationEdited,
+    SchemaTooNew,
+    SystemRefusal,
+    UsageError,
+)
 """Errors that come again until somebody changes something here."""
 
 COMMANDS: Final = {

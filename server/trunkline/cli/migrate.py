@@ -100,7 +100,7 @@ def down(
     done, backups, at = run_async(_down(settings, _version(plan[-1]) - 1))
     for name in done:
         put(f"Took back {name}.")
-    if kept := [(one.table, str(one.rows)) for one in backups]:
+    if kept := [(one.table, str(one.rows)) for one in backups if one.rows]:
         put("\nKept until the way up takes it up again:\n")
         put_table(("Table", "Rows"), kept)
         put("")

@@ -22,6 +22,7 @@ from trunkline.cli.options import (
 from trunkline.cli.running import log_steadily, run_async
 from trunkline.cli.screen import count, say
 from trunkline.cli.start import describe_problem, tell_start
+from trunkline.gateway.health import health_routes
 from trunkline.gateway.http import build_app, listen, serve_http
 from trunkline.gateway.stdio import serve_stdio, standard_streams
 from trunkline.models import State
@@ -81,7 +82,9 @@ async def _serve_http(settings: Settings) -> None:
             telling.append(tasks.create_task(_tell(app, url)))
 
         await serve_http(
-            build_app(app.server, settings.http),
+            build_app(
+                app.server, settings.http, routes=health_routes(app.opened.is_set, app.troubles)
+            ),
             settings.http,
             on_listening=on_listening,
             listeners=listeners,
@@ -100,6 +103,8 @@ async def _tell(app: App, url: str) -> None:
     say(
         f"{tools} from {ready} of {count(len(reports), 'server or plugin', 'servers and plugins')}."
     )
+    if (trouble := app.storage_trouble) is not None:
+        say(f"Nothing is being stored: {trouble} [{trouble.code}]")
     say(f"  {url}/mcp   streamable HTTP, for most clients")
     say(f"  {url}/sse   HTTP+SSE, for older ones")
     say(f"Connect one with: trunkline install claude-code --http {url}/mcp")

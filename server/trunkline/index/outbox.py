@@ -12,7 +12,7 @@ off at once.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, Protocol
 
 import structlog
@@ -57,11 +57,11 @@ class OutboxWorker:
         self._outbox, self._delivery = outbox, delivery
         self._is_failing = False
 
-    async def run(self) -> NoReturn:
-        """Work until cancelled."""
+    async def run(self, is_usable: Callable[[], bool]) -> NoReturn:
+        """Work until cancelled, whenever the database can be used."""
         while True:
             try:
-                while await self.work():
+                while is_usable() and await self.work():
                     pass
             except StorageError as error:
                 log.debug("outbox.waiting", code=error.code)

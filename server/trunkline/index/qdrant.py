@@ -4,27 +4,34 @@ The index in Qdrant.
 One instance is one space of vectors, with a collection of its own. It writes there, and searches
 through an alias, which `switch` moves to its collection once that is filled:
 
-    prepare ── upsert, upsert, ... ── switch
-                                        │
-    search  ── the collection before, by terms alone ──┴── this collection, by vectors and terms
+    prepare ── upsert ── upsert ── ... ── switch ── search
+                                            │
+    of another model:  search  ─────────────┴── IndexNotFilled
 
-Until then the alias leads to another model's vectors, with which ours cannot be compared; their
-terms are the same. Importing this takes two seconds: it is imported where a Qdrant is configured.
+So what is searched is always whole. Whoever's vectors are not in it is told so, and searches in
+process meanwhile (`FallbackIndex`). Importing this takes two seconds: it is imported where a Qdrant
+is configured.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
 from qdrant_client import AsyncQdrantClient, models
 
-from trunkline.errors import IndexNotFilled, IndexRefused
+from trunkline.errors import (
+    IndexFailure,
+    IndexNotFilled,
+    IndexRefused,
+    PointIdMissing,
+    PointIdOverflow,
+)
 from trunkline.index import qdrant_schema
 from trunkline.index.failures import translated
 from trunkline.index.fusion import PRECISION
 from trunkline.index.index import Match, Point, Query, Ref
+from trunkline.index.point_ids import CAPACITY
 from trunkline.index.qdrant_points import hash_of, id_of, ref_of, to_qdrant
 from trunkline.index.qdrant_query import arguments, lets_nothing_through
 from trunkline.index.qdrant_schema import SPARSE, Space
@@ -101,7 +108,10 @@ class QdrantIndex:
     async def ping(self) -> None:
         """Ask once, without another try, whether searches can be answered now."""
         with translated():
+            self._searched = await self._alias_target()
             await self._client.count(self.alias, exact=False)
+        if self._searched != self.collection:
+            raise IndexNotFilled
 
     # -- points -------------------------------------------------------------------------------
 
@@ -109,12 +119,22 @@ class QdrantIndex:
         """
         Add points, or replace those of the same rows, a hundred at a time.
 
-        Prepares the collection if that could not be done before. Raises `PointIdOverflow` or
-        `PointIdMissing` before anything is sent.
+        Raises `PointIdOverflow` or `PointIdMissing` for one that cannot be numbered, when all the
+        others are there.
         """
-        records = [to_qdrant(point, self.space) for point in points]
-        if not self._prepared:
-            await self.prepare()
+        records: list[models.PointStruct] = []
+        unnumbered: IndexFailure | None = None
+        for point in points:
+            try:
+                records.append(to_qdrant(point, self.space))
+            except (PointIdOverflow, PointIdMissing) as error:
+                unnumbered = error
+        await self._send(records)
+        if unnumbered is not None:
+            raise unnumbered
+
+    async def _send(self, records: Sequence[models.PointStruct]) -> None:
+        await self._be_prepared()
         for start in range(0, len(records), BATCH):
             batch = records[start : start + BATCH]
             send = partial(self._client.upsert, self.collection, batch, wait=True)
@@ -122,9 +142,10 @@ class QdrantIndex:
 
     async def delete(self, refs: Sequence[Ref]) -> None:
         """Take points out, of what is searched as well, should that be another collection."""
-        ids = [id_of(ref) for ref in refs]
+        ids = [id_of(ref) for ref in refs if (ref.db_id or 0) < CAPACITY]
         if not ids:
             return
+        await self._be_prepared()
         searched = self.alias if self._searched else self.collection
         for collection in {self.collection, searched}:
             send = partial(self._client.delete, collection, list(ids), wait=True)
@@ -133,22 +154,21 @@ class QdrantIndex:
 
     async def search(self, query: Query) -> list[Match]:
         """
-        The best matches. By terms alone while the alias leads to another model's vectors.
+        The best matches, best first; equal ones by kind, server and name.
 
-        Raises `IndexNotFilled` before the first `switch` of all.
+        Raises `IndexNotFilled` while the alias does not lead here.
         """
         if lets_nothing_through(query):
             return []
-        if self._searched == self.collection or await self.is_searched():
-            try:
-                return await self._search(query)
-            except IndexRefused:
-                # Another process may have switched to its own model since we looked.
-                if await self.is_searched():
-                    raise
-        if self._searched is None:
+        if self._searched != self.collection and not await self.is_searched():
             raise IndexNotFilled
-        return await self._search(replace(query, vector=None))
+        try:
+            return await self._search(query)
+        except IndexRefused as error:
+            # Another process may have switched to its own model since we looked.
+            if await self.is_searched():
+                raise
+            raise IndexNotFilled from error
 
     async def count(self) -> int:
         """How many points this collection has, exactly."""
@@ -176,12 +196,18 @@ class QdrantIndex:
 
         return await retrying(operation, once, subject=subject, backoff=self._backoff)
 
+    async def _be_prepared(self) -> None:
+        """Prepare, if that could not be done when it was first asked for."""
+        if not self._prepared:
+            await self.prepare()
+
     async def _create(self) -> None:
         await qdrant_schema.check_version(self._client)
         if not await self._client.collection_exists(self.collection):
             try:
                 with translated():
                     await qdrant_schema.create(self._client, self.collection, self.space)
+                log.info("qdrant.created", collection=self.collection, vectors=self.space.dense)
             except IndexRefused:
                 # Another process, or an attempt of ours whose answer was lost, came first.
                 if not await self._client.collection_exists(self.collection):
@@ -207,14 +233,12 @@ class QdrantIndex:
         if asked is None:
             return []
         found = await self._ask("search", partial(self._client.query_points, self.alias, **asked))
-        only = (
-            asked.get("using") if isinstance(asked["query"], list | models.SparseVector) else None
-        )
+        only = asked.get("using")
         matches = sorted((self._match(point, only) for point in found.points), key=_order)
         return matches[: query.limit]
 
     def _match(self, point: models.ScoredPoint, only: str | None) -> Match:
-        """*only* names the one vector that was asked by, if it was one."""
+        """*only* names the vector whose own score it is, if nothing was fused."""
         return Match(
             ref=ref_of(point),
             score=point.score,

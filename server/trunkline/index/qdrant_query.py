@@ -59,14 +59,14 @@ def arguments(query: Query, space: Space) -> dict[str, Any] | None:
         boosted = _boosted(query.boosts, SIXTH * len(lists))
         fused = models.Prefetch(prefetch=lists, query=FUSION, limit=len(lists) * depth)
         return {"prefetch": fused, "query": boosted, "limit": limit}
-    if len(lists) > 1:
+    first, *more = lists
+    if more or isinstance(first.query, models.RecommendQuery):
         return {"prefetch": lists, "query": FUSION, "limit": limit}
-    (only,) = lists
     return {
-        "query": only.query,
-        "using": only.using,
+        "query": first.query,
+        "using": first.using,
         "query_filter": seen,
-        "search_params": only.params,
+        "search_params": first.params,
         "limit": limit,
     }
 

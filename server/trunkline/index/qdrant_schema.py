@@ -25,7 +25,8 @@ OLDEST: Final = (1, 19)
 
 SPARSE: Final = "sparse"
 
-KEYWORDS: Final = ("visibility", "kind", "server", "skills", "content_hash")
+TENANT: Final = "visibility"
+KEYWORDS: Final = (TENANT, "kind", "server", "skills", "content_hash")
 """What is filtered by. Keywords all, and no booleans: not every build of Qdrant matches those."""
 
 
@@ -77,9 +78,11 @@ async def create(client: AsyncQdrantClient, name: str, space: Space) -> None:
 async def index_payload(client: AsyncQdrantClient, name: str) -> None:
     """Let every field be filtered by without a scan. One that is indexed already stays so."""
     for field in KEYWORDS:
-        await client.create_payload_index(
-            name, field, field_schema=models.PayloadSchemaType.KEYWORD, wait=True
+        # What one organisation sees is kept together on disk.
+        keyword = models.KeywordIndexParams(
+            type=models.KeywordIndexType.KEYWORD, is_tenant=field == TENANT
         )
+        await client.create_payload_index(name, field, field_schema=keyword, wait=True)
 
 
 async def check(client: AsyncQdrantClient, name: str, space: Space) -> None:

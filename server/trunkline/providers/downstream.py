@@ -129,6 +129,8 @@ class DownstreamProvider:
     @property
     def settled(self) -> bool:
         """Whether the first attempt to connect and list is over, either way."""
+        if self._primary is None:
+            return self.config.disabled
         state = self.status.state
         if state in (State.CONNECTED, State.DEGRADED):
             return self._lists.settled

@@ -10,6 +10,8 @@ side needs no parts, since terms add up.
 import re
 from typing import Final
 
+from trunkline.search.terms import LONGEST_QUERY
+
 MOST_PARTS: Final = 8
 """Parts that are asked for: the first ones."""
 
@@ -22,6 +24,7 @@ _END = re.compile(r"(?<=[.!?;])\s+|(?<=[\u3002\uff01\uff1f\uff1b])|\n+")
 
 def query_parts(text: str) -> list[str]:
     """The sentences of a query, to be embedded one by one; itself, if it is no more than one."""
+    text = text[:LONGEST_QUERY]
     sentences = (sentence.strip() for sentence in _END.split(text))
     parts = [sentence for sentence in sentences if len(sentence) >= SHORTEST]
     return parts[:MOST_PARTS] if len(parts) > 1 else [text]

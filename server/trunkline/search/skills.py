@@ -77,6 +77,8 @@ class SkillCards:
     @classmethod
     async def embed(cls, cards: Sequence[Card], embedding: Embedding) -> Self:
         """Embed cards, in one go. Raises `EmbeddingError`."""
+        if not cards:
+            return cls((), np.zeros((0, embedding.dimensions), np.float32), ())
         words = [_words(card) for card in cards]
         texts = [_whole(card) for card in cards] + [word for own in words for word in own]
         vectors = await embedding.embed(texts)

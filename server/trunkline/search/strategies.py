@@ -64,8 +64,16 @@ class Answer:
 class Searcher:
     """Asks an index in words. It outlives an embedding that does not answer."""
 
-    def __init__(self, index: Index, embedding: Embedding, *, patience: float = PATIENCE) -> None:
-        self._index, self._embedding, self._patience = index, embedding, patience
+    def __init__(
+        self,
+        index: Index,
+        embedding: Embedding,
+        *,
+        patience: float = PATIENCE,
+        pause: float = PAUSE,
+    ) -> None:
+        self._index, self._embedding = index, embedding
+        self._patience, self._pause = patience, pause
         self._silent_until: float | None = None
         """When the embedding is asked again; None while it answers."""
 
@@ -104,7 +112,7 @@ class Searcher:
         return await self._index.search(query), False
 
     async def _embed(self, words: str) -> tuple[Floats | None, bool]:
-        """A vector for each part of *words*, None if none says anything; and whether that failed."""
+        """A vector for each part of *words* that says something, or None; and whether it failed."""
         now = asyncio.get_running_loop().time
         if self._silent_until is not None and now() < self._silent_until:
             return None, True
@@ -114,7 +122,7 @@ class Searcher:
         except (EmbeddingError, TimeoutError) as error:
             if self._silent_until is None:
                 log.warning("search.embedding_down", reason=str(error) or "It did not answer.")
-            self._silent_until = now() + PAUSE
+            self._silent_until = now() + self._pause
             return None, True
         if self._silent_until is not None:
             self._silent_until = None

@@ -66,7 +66,7 @@ def split_terms(text: str) -> Iterator[str]:
         if len(parts) == 2:
             parts.append(word)
         for part in parts:
-            if term := _term(part.lower()):
+            if term := _term(part.casefold()):
                 yield term
 
 

@@ -10,7 +10,7 @@ cut.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, Self
 
 from trunkline.models import Json, Kind
@@ -19,6 +19,9 @@ from trunkline.search.terms import split_terms
 LONGEST_DENSE: Final = 2_000
 """Characters that are embedded."""
 
+LONGEST_TITLE: Final = 200
+"""Characters of them that may be the server's title."""
+
 LONGEST_FIELD: Final = 8_000
 """Characters of each field whose terms are counted."""
 
@@ -26,9 +29,9 @@ MOST_PARAMETERS: Final = 200
 """Parameters that are read: the first ones."""
 
 NAME_WEIGHT: Final = 3.0
-NOTE_WEIGHT: Final = 0.5
+PARAMETER_WEIGHT: Final = 0.5
 """
-What one occurrence counts for in the name, and in a parameter's description. Elsewhere it is one.
+What one occurrence counts for in the name, and among the parameters. Elsewhere it is one.
 
 Weighting counts and not scores is the simple form of BM25F: S. Robertson, H. Zaragoza, M. Taylor,
 "Simple BM25 extension to multiple weighted fields", CIKM 2004. The weights are from `bench.search`.
@@ -53,23 +56,19 @@ class ItemText:
     """What it says of itself besides its name: title, description, URI, media type."""
 
     parameters: str
-    """The names of its parameters."""
-
-    notes: str
-    """The descriptions of its parameters."""
+    """The names of its parameters, and what is said of them."""
 
     @classmethod
     def of(cls, kind: Kind, definition: Json, *, server: str, server_title: str = "") -> Self:
         """Read a definition as its server sent it. Nothing that stands in it is an error."""
-        described = list(islice(_parameters(kind, definition), MOST_PARAMETERS))
+        parameters = islice(_parameters(kind, definition), MOST_PARAMETERS)
         return cls(
-            server=server_title or server,
-            servers=_joined((server_title, server)),
+            server=(_text(server_title) or server)[:LONGEST_TITLE],
+            servers=_joined((_text(server_title), server)),
             name=_text(definition.get("name")),
             description=_text(definition.get("description")),
             about=_joined(_text(definition.get(key)) for key in _ABOUT),
-            parameters=_joined(name for name, _ in described),
-            notes=_joined(note for _, note in described),
+            parameters=_joined(chain.from_iterable(parameters)),
         )
 
     @property
@@ -84,11 +83,10 @@ class ItemText:
         """How often each term occurs, weighted by where, for `Point.terms`."""
         counts: defaultdict[str, float] = defaultdict(float)
         # A title often says the name again, which makes the server's words no more telling.
-        _add(counts, set(split_terms(self.servers)), 1.0)
+        _add(counts, dict.fromkeys(split_terms(self.servers)), 1.0)
         _add(counts, split_terms(self.name), NAME_WEIGHT)
         _add(counts, split_terms(self.about), 1.0)
-        _add(counts, split_terms(self.parameters), 1.0)
-        _add(counts, split_terms(self.notes), NOTE_WEIGHT)
+        _add(counts, split_terms(self.parameters), PARAMETER_WEIGHT)
         return dict(counts)
 
 

@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from trunkline.errors import StorageRefused
+from trunkline.errors import EmbeddedFailed, StorageRefused
 from trunkline.settings import DatabaseSettings
-from trunkline.storage.embedded import embedded_postgres
 from trunkline.storage.pool import Database, open_pool
 
 
@@ -37,9 +36,17 @@ async def _server(url: str | None, home: Path) -> AsyncGenerator[str]:
     if url is not None:
         _require_readable(url)
         yield url
-    else:
-        async with embedded_postgres(home / "postgres") as dsn:
-            yield dsn
+        return
+    try:
+        # It needs what POSIX alone has.
+        from trunkline.storage.embedded import embedded_postgres
+    except ImportError:
+        raise EmbeddedFailed(
+            "Trunkline's own PostgreSQL does not come with this platform. Set DATABASE_URL to a "
+            "PostgreSQL of yours."
+        ) from None
+    async with embedded_postgres(home / "postgres") as dsn:
+        yield dsn
 
 
 def _require_readable(url: str) -> None:

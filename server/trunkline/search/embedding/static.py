@@ -78,7 +78,7 @@ class _Table:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        tokens = (folder / VOCABULARY).read_text("utf-8").splitlines()
+        tokens = (folder / VOCABULARY).read_text("utf-8").split("\n")
         # Mapped, not read: a process pays for the rows of the words it meets, and shares them.
         matrix = np.load(folder / MATRIX, mmap_mode="r")
         return cls(WordPiece(tokens), matrix, np.load(folder / WEIGHTS))

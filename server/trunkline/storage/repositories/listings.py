@@ -7,7 +7,7 @@ Everything one server lists, kept in one transaction: the server, its items, and
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 
@@ -107,7 +107,7 @@ class ListingRepository:
         server = ServerRow.of(row)
         await connection.fetchval(_SERVERS["describe"], org, server.id, to_json(listed.about))
         return Stored(
-            server,
+            replace(server, about=dict(listed.about)),
             {
                 kind: await self._items[kind].sync_within(connection, org, server.id, changes[kind])
                 for kind in KINDS
