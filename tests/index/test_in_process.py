@@ -107,7 +107,7 @@ QUERIES = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(changes=CHANGES, queries=st.lists(QUERIES, min_size=1, max_size=4))
 async def test_after_any_changes_it_answers_as_the_formulas_say(
     changes: list[list[Point] | list[Ref]], queries: list[Query]
@@ -123,8 +123,12 @@ async def test_after_any_changes_it_answers_as_the_formulas_say(
         best = sorted(expected.values(), reverse=True)[: query.limit]
         assert [match.score for match in matches] == pytest.approx(best, abs=NEAR)
         assert len({match.ref for match in matches}) == len(matches)
+        seen = [one for one in plain.points.values() if one.ref.org in {None, query.org}]
+        cosines, ranks = plain.cosines(query, seen), plain.bm25(query.terms, seen)
         for match in matches:
             assert match.score == pytest.approx(expected[match.ref], abs=NEAR)
+            assert match.dense == (pytest.approx(cosines[match.ref], abs=NEAR) if cosines else None)
+            assert match.lexical == (pytest.approx(ranks[match.ref], abs=NEAR) if ranks else None)
 
 
 async def apply(change: list[Point] | list[Ref], index: InProcessIndex, plain: PlainIndex) -> None:
@@ -137,7 +141,7 @@ async def apply(change: list[Point] | list[Ref], index: InProcessIndex, plain: P
         plain.points.pop(ref, None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(changes=CHANGES, query=QUERIES)
 async def test_what_another_organisation_has_changes_nothing_in_an_answer(
     changes: list[list[Point] | list[Ref]], query: Query

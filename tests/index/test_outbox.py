@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import repeat
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -53,15 +52,15 @@ class Shelf:
     delivered: list[Key] = field(default_factory=list)
 
     async def deliver(self, errands: Sequence[Errand]) -> None:
-        keys = [(one.kind, one.item_id) for one in errands]
+        keys: list[Key] = [(one.kind, one.item_id) for one in errands]
         assert not self.under_way & set(keys), "an errand is carried out twice at the same time"
         self.under_way |= set(keys)
         try:
-            await self._deliver(keys, next(self.plan, "works"))
+            await self._deliver(keys, next(self.plan, None))
         finally:
             self.under_way -= set(keys)
 
-    async def _deliver(self, keys: Sequence[Key], fate: Fate) -> None:
+    async def _deliver(self, keys: Sequence[Key], fate: Fate | None) -> None:
         if fate == "refuses":
             raise IndexRefused("The index does not let us in.")
         there = await catalog(self.database)
@@ -75,8 +74,12 @@ class Shelf:
                 self.content[key] = there[key]
         if fate == "dies":
             raise asyncio.CancelledError
-        if fate != "works":
+        if fate in ("stops half way", "fails at the end"):
             raise IndexUnavailable("it hung up")
+
+
+def planned(*fates: Fate) -> Iterator[Fate]:
+    return iter(fates)
 
 
 async def catalog(database: Database) -> dict[Key, Json]:
@@ -208,14 +211,14 @@ async def one_batch(
     database: Database, shelf: Shelf, server: int, work: Work, other: Change
 ) -> None:
     """One turn of a new worker, which may be its last."""
-    shelf.plan = iter([work.fate])
+    shelf.plan = planned(work.fate)
     if work.is_overtaken:
         shelf.meanwhile = lambda: apply(database, server, other)
     try:
         await OutboxWorker(OutboxRepository(database), shelf).work()
     except asyncio.CancelledError:
         pass  # it died, and what it had claimed is still there
-    shelf.meanwhile = None
+    shelf.plan, shelf.meanwhile = planned(), None  # there may have been nothing to do
     if work.then_time_passes:
         await let_time_pass(database)
 
@@ -228,7 +231,7 @@ async def test_a_worker_that_dies_between_delivering_and_settling_leaves_its_err
 ) -> None:
     tools, server = ItemRepository(database, "tools"), await a_server(database)
     await tools.sync(None, server, items("send", "read"))
-    shelf = Shelf(database, iter(["dies"]))
+    shelf = Shelf(database, planned("dies"))
 
     with pytest.raises(asyncio.CancelledError):
         await OutboxWorker(OutboxRepository(database), shelf).work()
@@ -286,7 +289,7 @@ async def test_the_row_of_a_deleted_item_goes_only_when_the_index_has_let_go(
     await tools.sync(None, server, items("send", "read"))
     await finish(database, shelf := Shelf(database))
     await tools.delete_by_server(None, server)
-    shelf.plan = iter(["refuses", "stops half way", "works"])
+    shelf.plan = planned("refuses", "stops half way", "works")
     worker = OutboxWorker(OutboxRepository(database), shelf)
 
     for _ in range(2):
@@ -303,7 +306,8 @@ async def test_an_errand_that_fails_waits_longer_each_time_and_says_why(
     database: Database,
 ) -> None:
     await ItemRepository(database, "tools").sync(None, await a_server(database), items("send"))
-    shelf = Shelf(database, repeat("refuses"))
+    refusals: list[Fate] = ["refuses"] * 11
+    shelf = Shelf(database, planned(*refusals))
     worker = OutboxWorker(OutboxRepository(database), shelf)
 
     for pause in (1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300):

@@ -1,5 +1,6 @@
 """Qdrant's index: the same answers from the client's local mode, over HTTP, and from a server."""
 
+import math
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -212,10 +213,26 @@ async def test_of_several_vectors_the_nearest_counts(index: QdrantIndex) -> None
     assert names(fused)[0] == "dddd"
 
 
+async def test_a_limit_beyond_what_is_usually_fused_is_kept(index: QdrantIndex) -> None:
+    await index.upsert([point(number, f"tool{number} letter") for number in range(1, 601)])
+
+    assert len(await index.search(query("letter", limit=550))) == 550
+    assert len(await index.search(query("letter", limit=-1))) == 0
+
+
 async def test_a_point_without_words_is_found_by_its_vector(index: QdrantIndex) -> None:
     await index.upsert([replace(point(1, "send letter"), terms={})])
 
     assert await found(index, query("send letter")) == {"send"}
+
+
+async def test_words_that_cannot_be_counted_or_written_harm_nothing(index: QdrantIndex) -> None:
+    odd = {"letter": 1.0, "none": 0.0, "less": -1.0, "endless": math.inf, "nan": math.nan}
+    await index.upsert([replace(point(1, "send"), terms=odd | {"\ud83d": 1.0})])
+    uncounted = ("none", "less", "endless", "nan")
+
+    assert await found(index, query("letter \ud83d", vector=None)) == {"send"}
+    assert [await found(index, query(word, vector=None)) for word in uncounted] == [set()] * 4
 
 
 async def test_adding_nothing_is_no_error(index: QdrantIndex) -> None:
@@ -320,31 +337,48 @@ async def test_nothing_is_searched_before_the_first_switch(
     assert await found(index, query("letter")) == {"send"}
 
 
-async def test_a_collection_of_this_name_for_other_vectors_is_named(
-    client: AsyncQdrantClient, prefix: str
+COSINE, DOT = models.Distance.COSINE, models.Distance.DOT
+RARITY = models.SparseVectorParams(modifier=models.Modifier.IDF)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "sparse", "said"),
+    [
+        ({SPACE.dense: (5, COSINE)}, {"sparse": RARITY}, "is for 5 dimensions, .* has 8"),
+        ({SPACE.dense: (8, DOT)}, {"sparse": RARITY}, "compares by Dot"),
+        ({"other": (8, COSINE)}, {"sparse": RARITY}, "not made by Trunkline"),
+        ({SPACE.dense: (8, COSINE)}, {"other": RARITY}, "not made by Trunkline"),
+        ({SPACE.dense: (8, COSINE)}, {"sparse": models.SparseVectorParams()}, "not made by"),
+    ],
+)
+async def test_a_collection_that_is_for_something_else_is_named_and_left_alone(
+    client: AsyncQdrantClient,
+    prefix: str,
+    vectors: dict[str, tuple[int, models.Distance]],
+    sparse: dict[str, models.SparseVectorParams],
+    said: str,
 ) -> None:
     index = QdrantIndex(client, SPACE, prefix=prefix, backoff=QUICK)
-    await client.create_collection(
-        index.collection,
-        vectors_config={SPACE.dense: models.VectorParams(size=5, distance=models.Distance.COSINE)},
-        sparse_vectors_config={"sparse": models.SparseVectorParams(modifier=models.Modifier.IDF)},
-    )
+    dense = {
+        name: models.VectorParams(size=size, distance=distance)
+        for name, (size, distance) in vectors.items()
+    }
+    await client.create_collection(index.collection, dense, sparse)
 
-    with pytest.raises(IndexMismatch, match=rf"{index.collection}.* 5 dimensions.* has 8"):
-        await index.prepare()
-
-
-async def test_a_collection_of_somebody_else_is_left_alone(
-    client: AsyncQdrantClient, prefix: str
-) -> None:
-    index = QdrantIndex(client, SPACE, prefix=prefix, backoff=QUICK)
-    plain = models.VectorParams(size=8, distance=models.Distance.COSINE)
-    await client.create_collection(index.collection, vectors_config=plain)
-
-    with pytest.raises(IndexMismatch, match="not made by Trunkline"):
+    with pytest.raises(IndexMismatch, match=f"{index.collection}.* {said}"):
         await index.prepare()
 
     assert await client.collection_exists(index.collection)
+
+
+async def test_a_collection_with_one_plain_vector_is_for_something_else(
+    client: AsyncQdrantClient, prefix: str
+) -> None:
+    index = QdrantIndex(client, SPACE, prefix=prefix, backoff=QUICK)
+    await client.create_collection(index.collection, models.VectorParams(size=8, distance=COSINE))
+
+    with pytest.raises(IndexMismatch, match="not made by Trunkline"):
+        await index.prepare()
 
 
 @pytest.mark.parametrize("space", [OTHER, WIDER])

@@ -1,6 +1,7 @@
 """Qdrant fails in every way it can, over real HTTP, and nothing is lost by it."""
 
-from collections.abc import AsyncIterator, MutableMapping
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 import anyio
@@ -246,6 +247,37 @@ async def test_a_server_that_restarts_in_the_middle_of_an_upsert_loses_nothing(
 
         assert await index.count() == 150
         assert len(await index.search(query("letter", limit=200))) == 150
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_what_is_repeated_until_it_is_done_ends_as_it_was_meant(
+    server: StandIn, index: QdrantIndex, seed: int
+) -> None:
+    chance, meant = random.Random(seed), {1: "send letter"}
+    faults: list[Fault] = [Status(503), Status(400), Cut(), Cut(done=True)]
+
+    for _ in range(30):
+        for operation in ("upsert", "delete"):
+            server.fail(operation, *chance.choices(faults, k=chance.randrange(5)))
+        number = chance.randrange(1, 8)
+        if chance.random() < 0.6:
+            meant[number] = f"tool{number} take{chance.randrange(9)}"
+            await done(lambda n=number: index.upsert([point(n, meant[n])]))
+        else:
+            meant.pop(number, None)
+            await done(lambda n=number: index.delete([ref(n, f"tool{n}")]))
+
+    expected = {number: point(number, text).content_hash for number, text in meant.items()}
+    assert {ref.db_id: digest async for ref, digest in index.contents()} == expected
+
+
+async def done(change: Callable[[], Awaitable[None]]) -> None:
+    """Make a change, as often as it takes."""
+    while True:
+        try:
+            return await change()
+        except IndexFailure:
+            continue
 
 
 async def test_a_server_that_is_not_there_yet_is_waited_for(server: StandIn) -> None:

@@ -1,16 +1,22 @@
 """Cards, and the skills that texts have by them."""
 
 import asyncio
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import asyncpg
 import numpy as np
 import pytest
 
+from tests.catalog.real_lists import load_lists
 from tests.search.bag import BagOfTerms
 from tests.storage.postgres import cluster
 from trunkline.search.classification import OfflineClassifier
+from trunkline.search.embedding.static import StaticEmbedding
 from trunkline.search.skills import MOST, PRIMARY, Skill, SkillCards, choose, primary_of
+from trunkline.search.text import ItemText
 from trunkline.storage import migrations
 from trunkline.storage.repositories.skills import SkillRepository
 from trunkline.storage.rows import SkillRow
@@ -116,3 +122,65 @@ def test_the_surest_skill_is_the_primary_one_from_a_half(
     primary = primary_of(skills)
 
     assert (primary.name if primary else None) == name
+
+
+ROOT = Path(__file__).parents[2]
+LABELS = ROOT / "tests" / "data" / "skill_labels.json"
+"""By set and tool: the skills that somebody who read the tool would accept, the best one first."""
+
+SETS = Path(os.environ.get("TRUNKLINE_RETRIEVAL", ROOT.parent / "shared/retrieval"))
+
+
+def judged(name: str) -> Iterator[tuple[str, list[str]]]:
+    """The text and the accepted skills of each judged tool of a set that is there."""
+    labels = json.loads(LABELS.read_text())[name]
+    if name == "real_catalogue":
+        for server, tools in load_lists().items():
+            for tool in tools:
+                if tool["name"] in labels.get(server, {}):
+                    text = ItemText.of("tools", tool, server=server)
+                    yield text.dense, labels[server][tool["name"]]
+        return
+    path = SETS / "toucan_catalogue" / "tools.jsonl"
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+        tool = json.loads(line)
+        if tool["id"] in labels:
+            yield ItemText.of("tools", tool, server=tool["server"]).dense, labels[tool["id"]]
+
+
+def test_every_judged_tool_has_skills_that_exist(dealt: list[SkillRow]) -> None:
+    labels = json.loads(LABELS.read_text())
+    by_server = labels.pop("real_catalogue").values()
+
+    accepted = [skills for tools in (*by_server, *labels.values()) for skills in tools.values()]
+
+    assert len(accepted) == 160 + 131 + 97
+    assert {name for skills in accepted for name in skills} <= {card.name for card in dealt}
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "sure"),
+    [
+        ("real_catalogue", 0.75, 0.8),
+        ("toucan_catalogue", 0.6, 0.65),
+        ("toucan_catalogue_unseen", 0.55, 0.6),
+    ],
+)
+async def test_real_tools_get_the_skills_that_a_person_gives_them(
+    dealt: list[SkillRow], name: str, first: float, sure: float
+) -> None:
+    tools = list(judged(name))
+    if not tools:
+        pytest.skip(f"{name} is not beside this checkout")
+    embedding = StaticEmbedding()
+    cards = await SkillCards.embed(dealt, embedding)
+    confidences = cards.confidences(await embedding.embed([text for text, _ in tools]))
+
+    best = confidences.argmax(axis=1)
+    right = np.array([cards.names[place] in ok for place, (_, ok) in zip(best, tools, strict=True)])
+    fitting = np.array([bool(accepted) for _, accepted in tools])
+    primary = confidences.max(axis=1) >= PRIMARY
+
+    assert right[fitting].mean() >= first
+    assert right[primary].mean() >= sure
+    assert confidences.max(axis=1)[fitting].mean() == pytest.approx(right[fitting].mean(), abs=0.1)

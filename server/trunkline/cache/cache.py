@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from secrets import token_bytes
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 import structlog
@@ -56,6 +56,9 @@ T = TypeVar("T")
 GENERATION_TTL: Final = 24 * 3600.0
 """Seconds a generation lasts. Its end is a miss for what was made under it."""
 
+LONGEST_TTL: Final = 24 * 3600.0
+"""Seconds a value lasts at most, whoever says what."""
+
 ATTEMPTS: Final = 3
 """How often missing generations are made before Redis is taken not to keep them."""
 
@@ -75,7 +78,7 @@ class Sight:
 
     is_hit: bool = False
     value: Any = None
-    is_kept: bool = True
+    may_keep: bool = True
     """Whether a value computed after this look may be kept."""
 
 
@@ -130,12 +133,11 @@ class Cache:
             raise self.reason or CacheFailure("starting")
         return self._store
 
-    async def run(self) -> NoReturn:
+    async def run(self) -> None:
         """What has to be going on for Redis to be used. Ends by cancellation only."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._reader.run)
             await self._breaker.run(self._mend)
-        raise AssertionError("unreachable")
 
     async def close(self) -> None:
         """Let go of Redis, when `run` has ended."""
@@ -170,7 +172,7 @@ class Cache:
                 return sight.value
 
             async def keep(value: Any) -> None:
-                if sight.is_kept:
+                if sight.may_keep:
                     await self._keep(address, sight.stamp, value, ttl)
 
             value, shared = await watch.join(sight.stamp, compute, keep)
@@ -261,7 +263,7 @@ class Cache:
         found: dict[str, Found] = {}
         missing: list[str] = []
         for _ in range(ATTEMPTS):
-            found = dict(zip(keys, await self._store.read(keys), strict=True))
+            found = await self._store.read(keys)
             again = set(missing)
             missing = [key for key in keys if found[key].value is None and is_generation(key)]
             if not missing:
@@ -283,7 +285,7 @@ class Cache:
             except CacheFailure as failure:
                 self._fail("read", failure)
         metrics.BYPASSED.labels(address.namespace).inc()
-        return Sight(b"epoch %d" % self._epoch, is_kept=False)
+        return Sight(b"epoch %d" % self._epoch, may_keep=False)
 
     async def _judge(self, address: Address, found: "Mapping[str, Found]") -> Sight | None:
         """What was found means; None if Redis does not keep the generations it is given."""
@@ -318,7 +320,7 @@ class Cache:
     async def _keep(self, address: Address, stamp: bytes, value: Any, ttl: Ttl) -> None:
         """Store a value, if it is one to be stored."""
         seconds = self._seconds(address.namespace, value, ttl)
-        if seconds <= 0 or not self.is_available or self._store is None:
+        if not seconds > 0 or not self.is_available or self._store is None:
             return
         try:
             data = values.encode(value, stamp)
@@ -329,7 +331,7 @@ class Cache:
             return
         early = 1 - self._settings.jitter * random.random()  # noqa: S311 - spreads, hides nothing
         try:
-            await self._store.write(address.value, data, seconds * early)
+            await self._store.write(address.value, data, min(seconds, LONGEST_TTL) * early)
         except CacheFailure as failure:
             self._fail("write", failure)
 

@@ -5,7 +5,7 @@ None of them tries anything again: the call goes on without the cache, and the b
 to come back. Waits are bounded by whoever has the conversation, except for making a connection.
 """
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis, Sentinel
 from redis.asyncio.cluster import ClusterNode, RedisCluster
@@ -16,22 +16,44 @@ from trunkline.cache.address import RedisAddress
 from trunkline.cache.settings import CacheSettings
 from trunkline.cache.store import CONNECTIONS, Servers, Store
 
+LARGEST: Final = 64 * 1024 * 1024
+"""Bytes that are written in this process before all is forgotten."""
+
 
 def open_store(address: RedisAddress | None, settings: CacheSettings) -> Store:
     """The store at *address*, or one in this process. Nothing is connected yet."""
     servers = Servers()
+    waits: dict[str, Any] = {"timeout": settings.timeout, "patience": settings.connect_timeout}
     if address is None:
-        clients = [_in_process()]
-    elif address.form == "sentinel":
-        clients = _sentinel(address, settings, servers)
-    elif address.form == "cluster":
-        clients = [_cluster(address, settings, servers)]
-    else:
-        clients = [_single(address, settings, servers)]
-    client, *others = clients
-    return Store(
-        client, servers, *others, timeout=settings.timeout, patience=settings.connect_timeout
-    )
+        return InProcess(**waits)
+    if address.form == "sentinel":
+        return Store(*_sentinel(address, settings, servers), **waits)
+    if address.form == "cluster":
+        return Store(_cluster(address, settings, servers), servers, **waits)
+    return Store(_single(address, settings, servers), servers, **waits)
+
+
+class InProcess(Store):
+    """
+    A store in this process, where nobody else keeps it small: what has expired lies on.
+
+    So everything is forgotten from time to time, which is always allowed.
+    """
+
+    def __init__(self, *, timeout: float, patience: float, largest: int = LARGEST) -> None:
+        """*largest* is how many bytes are written before everything is forgotten."""
+        from fakeredis import FakeAsyncRedis, FakeServer  # half a second, and not always needed
+
+        client = FakeAsyncRedis(server=FakeServer())
+        super().__init__(client, Servers(), timeout=timeout, patience=patience)
+        self._largest, self._written = largest, 0
+
+    async def write(self, key: str, value: bytes, seconds: float) -> None:
+        await super().write(key, value, seconds)
+        self._written += len(value)
+        if self._written > self._largest:
+            self._written = 0
+            await self.forget()
 
 
 def _waits(settings: CacheSettings) -> dict[str, Any]:
@@ -42,12 +64,6 @@ def _waits(settings: CacheSettings) -> dict[str, Any]:
         "protocol": 2,
         "driver_info": None,
     }
-
-
-def _in_process() -> Any:
-    from fakeredis import FakeAsyncRedis, FakeServer  # half a second, and not always needed
-
-    return FakeAsyncRedis(server=FakeServer())
 
 
 def _single(address: RedisAddress, settings: CacheSettings, servers: Servers) -> Any:
@@ -61,8 +77,7 @@ def _single(address: RedisAddress, settings: CacheSettings, servers: Servers) ->
     return Redis.from_pool(pool)
 
 
-def _sentinel(address: RedisAddress, settings: CacheSettings, servers: Servers) -> list[Any]:
-    """The client of the primary, and what it finds the primary by."""
+def _sentinel(address: RedisAddress, settings: CacheSettings, servers: Servers) -> tuple[Any, ...]:
     waits = _waits(settings)
     identity = {"username": address.username, "password": address.password}
     sentinel = Sentinel(
@@ -73,7 +88,7 @@ def _sentinel(address: RedisAddress, settings: CacheSettings, servers: Servers) 
     primary = sentinel.master_for(
         address.service, db=address.db, redis_connect_func=servers.greet, **identity, **waits
     )
-    return [primary, sentinel]
+    return primary, servers, sentinel
 
 
 def _cluster(address: RedisAddress, settings: CacheSettings, servers: Servers) -> Any:

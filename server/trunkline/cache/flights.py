@@ -54,6 +54,10 @@ class Flights:
         self._boards: dict[str, Board] = {}
         self._clock = count()
 
+    def __len__(self) -> int:
+        """How many keys somebody asks for."""
+        return len(self._boards)
+
     @contextmanager
     def watching(self, key: str) -> Generator["Watch"]:
         """

@@ -72,20 +72,26 @@ class Servers:
 
     async def greet(self, connection: Any) -> None:
         """Set up a new connection, and see who is at its other end."""
-        await connection.on_connect()
-        await connection.send_command("INFO", "server", check_health=False)
         try:
-            said: bytes = await connection.read_response()
-        except exceptions.ResponseError:
-            said = b""  # a user without the right to ask, or a proxy: see docs/cache.md
-        _, _, rest = said.partition(b"run_id:")
-        self._latest = rest.partition(b"\r\n")[0]
+            await connection.on_connect()
+            run_id = await self._ask_who(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)  # nobody may use it as if it had been greeted
+            raise
         host, port = getattr(connection, "host", None), getattr(connection, "port", None)
-        self._known[f"{host}:{port}"] = self._latest
+        self._known[f"{host}:{port}"] = self._latest = run_id
 
     def at(self, address: str | None) -> bytes:
         """Who answers at *address* of a cluster; None where there is but one."""
         return self._latest if address is None else self._known.get(address, b"")
+
+    async def _ask_who(self, connection: Any) -> bytes:
+        await connection.send_command("INFO", "server", check_health=False)
+        try:
+            said: bytes = await connection.read_response()
+        except exceptions.ResponseError:
+            return b""  # a user without the right to ask, or a proxy: see docs/cache.md
+        return said.partition(b"run_id:")[2].partition(b"\r\n")[0]
 
 
 class Found(NamedTuple):
@@ -113,16 +119,19 @@ class Store:
         self._timeout, self._patience = timeout, patience
         self._slots = asyncio.Semaphore(TURNS)
 
-    async def read(self, keys: Sequence[str]) -> list[Found]:
-        """What is at each of *keys*."""
+    async def read(self, keys: Sequence[str]) -> dict[str, Found]:
+        """What is at *keys*."""
         async with _conversation(self._timeout):
-            if not isinstance(self.client, RedisCluster):
+            if isinstance(self.client, RedisCluster):
+                values = await self.client.mget_nonatomic(keys)
+                nodes = [self.client.get_node_from_key(key) for key in keys]
+                servers = [self._servers.at(node.name if node else "") for node in nodes]
+            else:
                 values = await self.client.mget(keys)
-                return [Found(value, self._servers.at(None)) for value in values]
-            values = await self.client.mget_nonatomic(keys)
-            nodes = [self.client.get_node_from_key(key) for key in keys]
-            servers = [self._servers.at(node.name if node else "") for node in nodes]
-            return list(map(Found, values, servers))
+                servers = [self._servers.at(None)] * len(keys)
+            if not all(value is None or isinstance(value, bytes) for value in values):
+                raise TypeError("MGET is answered with strings")
+            return dict(zip(keys, map(Found, values, servers), strict=True))
 
     async def create(self, values: Mapping[str, bytes], seconds: float) -> None:
         """Write those that are not there yet."""
@@ -165,6 +174,11 @@ class Store:
             len(key) + (size if isinstance(size, int) else 0)
             for key, size in zip(keys, lengths, strict=True)
         ]
+
+    async def forget(self) -> None:
+        """Remove everything, whoever's it is: for a store that is ours alone."""
+        async with self._turn(self._timeout):
+            await self.client.flushdb()
 
     async def probe(self) -> None:
         """See whether there is somebody who takes changes."""

@@ -7,6 +7,7 @@ and removing it is done where it comes from.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from trunkline.catalog.added import AddedServers
@@ -57,7 +58,6 @@ class Administration:
         if not self._is_local and _reaches_in(entry):
             raise ServerInvalid(UNKNOWN_CALLER)
         if (origin := self._servers.origin(name)) in ("file", "plugin"):
-            assert origin is not None
             raise ServerNotAdded(name, origin)
         await self._registry.wait_usable(STORE_PATIENCE)
         await self._added.add(self._registry.scope_of(client.org), name, entry)
@@ -66,10 +66,12 @@ class Administration:
     async def remove(self, client: Client, name: str) -> None:
         """Remove a server that was added. Raises `ServerNotFound`, `ServerNotAdded`, ..."""
         self._known(client, name)
+        if (origin := self._servers.origin(name)) in ("file", "plugin"):
+            raise ServerNotAdded(name, origin)
         await self._registry.wait_usable(STORE_PATIENCE)
         await self._added.remove(self._registry.scope_of(client.org), name)
-        self._registry.forget(name)
         await self._registry.refresh()
+        await self._wait_for(lambda: not self._registry.is_behind)
 
     async def switch(self, client: Client, name: str, *, on: bool) -> ServerReport:
         """Connect a server, or disconnect it. Raises `ServerNotFound` and `StorageError`."""
@@ -101,16 +103,20 @@ class Administration:
 
     async def _settled(self, name: str) -> ServerReport:
         """How a server is, once it has connected and listed, or failed to."""
-        try:
-            async with asyncio.timeout(self._patience):
-                while not self._is_settled(name):  # noqa: ASYNC110 - people may wait inexactly
-                    await asyncio.sleep(STEP)
-        except TimeoutError:
-            pass  # the report says how far it has come
+        await self._wait_for(lambda: self._is_settled(name))
         report = self._reports.of(name)
         if report is None:
             raise ServerNotFound(name)
         return report
+
+    async def _wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait until it is so, or patience ends: a report says how far things have come."""
+        try:
+            async with asyncio.timeout(self._patience):
+                while not condition():  # noqa: ASYNC110 - people may wait inexactly
+                    await asyncio.sleep(STEP)
+        except TimeoutError:
+            pass
 
     def _is_settled(self, name: str) -> bool:
         provider = self._servers.provider(name)

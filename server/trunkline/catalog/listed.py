@@ -6,23 +6,31 @@ were settled, each definition as the provider wrote it. That gives the listing b
 process starts, before the provider has answered.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trunkline.catalog.offer import Offer
+from trunkline.catalog.offer import Entry, Offer
 from trunkline.catalog.quarantine import KEY_OF
 from trunkline.catalog.snapshot import Snapshot
 from trunkline.models import KINDS, Json, Kind, Listing
 from trunkline.storage.rows import Item, ItemRow
 
+Entries = Mapping[Kind, Sequence[Entry]]
+"""One provider's items, under the names that were settled."""
 
-def items_of(draft: Snapshot, offer: Offer) -> dict[Kind, tuple[Item, ...]]:
-    """What is stored of one provider's part of a snapshot."""
+
+def entries_of(draft: Snapshot, offer: Offer) -> Entries:
+    """One provider's part of a snapshot."""
     view = draft.view(offer.org)
+    return {kind: view.of_provider(kind, offer.provider) for kind in KINDS}
+
+
+def items_of(entries: Entries) -> dict[Kind, tuple[Item, ...]]:
+    """What is stored of them."""
     return {
         kind: tuple(
-            Item(entry.own, entry.name, {**entry.definition, KEY_OF[kind]: entry.own})
-            for entry in view.of_provider(kind, offer.provider)
+            Item(one.own, one.name, {**one.definition, KEY_OF[kind]: one.own})
+            for one in entries[kind]
         )
         for kind in KINDS
     }

@@ -21,9 +21,13 @@ from trunkline import __version__
 from trunkline.cli.screen import say, tolerate_any_character
 from trunkline.errors import (
     ConfigError,
+    DataVersion,
+    EmbeddedFailed,
     InvalidArguments,
     MigrationEdited,
     SchemaTooNew,
+    StorageRefused,
+    StorageTooOld,
     SystemRefusal,
     TrunklineError,
     UsageError,
@@ -36,9 +40,13 @@ INTERRUPTED: Final = 130
 
 HOPELESS: Final = (
     ConfigError,
+    DataVersion,
+    EmbeddedFailed,
     InvalidArguments,
     MigrationEdited,
     SchemaTooNew,
+    StorageRefused,
+    StorageTooOld,
     SystemRefusal,
     UsageError,
 )

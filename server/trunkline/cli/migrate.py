@@ -141,7 +141,7 @@ def check(*, log_level: LogLevelOption = None) -> int:
 
 
 async def _up(settings: Settings, to: int | None) -> tuple[list[str], str]:
-    async with _connected(_unhurried(settings)) as connection:
+    async with _connected(settings) as connection:
         done = await migrations.up(connection, to=to)
         return [one.name for one in done], await _newest(connection)
 
@@ -155,7 +155,7 @@ async def _plan(settings: Settings, to: int | None) -> tuple[list[str], str]:
 
 
 async def _down(settings: Settings, to: int) -> tuple[list[str], list[Backup], str]:
-    async with _connected(_unhurried(settings)) as connection:
+    async with _connected(settings) as connection:
         done = await migrations.down(connection, to=to)
         backups = await list_backups(connection, [one.version for one in done])
         return [one.name for one in done], backups, await _newest(connection)
@@ -187,12 +187,6 @@ async def _connected(settings: Settings) -> AsyncGenerator[Connection]:
         database.acquire() as connection,
     ):
         yield connection
-
-
-def _unhurried(settings: Settings) -> Settings:
-    """The same, with time for a migration: a request may take less."""
-    limits = {"statement_timeout": migrations.STEP_TIMEOUT}
-    return settings.model_copy(update={"database": settings.database.model_copy(update=limits)})
 
 
 def _read_settings(log_level: LogLevel | None) -> Settings:

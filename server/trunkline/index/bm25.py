@@ -10,6 +10,7 @@ S. Robertson, H. Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyo
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -67,7 +68,7 @@ class TermIndex:
     """The terms of everything there is, by slot."""
 
     def __init__(self) -> None:
-        self._postings: dict[str, Postings] = {}
+        self._postings: defaultdict[str, Postings] = defaultdict(Postings)
         self._terms: dict[int, tuple[tuple[str, ...], Scores]] = {}
         self._lengths = np.zeros(0, np.float32)
 
@@ -80,7 +81,7 @@ class TermIndex:
         self._lengths[slot] = sum(counts.values())
         self._terms[slot] = tuple(counts), np.fromiter(counts.values(), np.float32, len(counts))
         for term, count in counts.items():
-            self._postings.setdefault(term, Postings()).add(slot, count)
+            self._postings[term].add(slot, count)
 
     def drop(self, slot: int) -> None:
         """Forget a slot's terms, if there are any."""

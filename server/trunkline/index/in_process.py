@@ -47,7 +47,7 @@ class InProcessIndex:
     async def upsert(self, points: Sequence[Point]) -> None:
         """Add points, or replace those of the same items. All are checked before the first."""
         for point in points:
-            self._dense.check(point.vector, f"{point.ref.own_name!r}")
+            self._dense.check(point.vector.size, repr(point.ref.own_name))
         for done, point in enumerate(points, start=1):
             self._put(point)
             if done % BATCH == 0:
@@ -58,7 +58,6 @@ class InProcessIndex:
         for ref in refs:
             slot = self._slots.pop(ref, None)
             if slot is not None:
-                self._dense.drop(slot)
                 self._terms.drop(slot)
                 self._labels.drop(slot)
                 self._free.append(slot)
@@ -71,18 +70,17 @@ class InProcessIndex:
         By terms alone only what has one of them is found. A query that says nothing finds nothing.
         """
         size = len(self._points)
+        dense = None if query.vector is None else self._dense.score(query.vector, size)
         seen = self._labels.seen_by(query, size)
         wanted = seen & self._labels.wanted_by(query, size)
         if query.limit < 1 or not wanted.any():
             return []
-        dense, ranking = self._cosines(query, size), self._terms.rank(query.terms, seen)
-        if ranking is None:
-            lists = [] if dense is None else [dense]
-        elif dense is None:
-            lists = [ranking.scores]
-            wanted &= ranking.scores > 0
-        else:
-            lists = [dense, ranking.scores]
+
+        ranking = self._terms.rank(query.terms, seen)
+        lexical = ranking.scores if ranking else None
+        if dense is None and lexical is not None:
+            wanted &= lexical > 0
+        lists = [scores for scores in (dense, lexical) if scores is not None]
         if not lists:
             return []
         scores = fuse(lists, seen) + self._labels.boosts(query.boosts, size)
@@ -108,12 +106,6 @@ class InProcessIndex:
         self._dense.put(slot, point.vector)
         self._terms.put(slot, point.terms)
         self._labels.put(slot, point.ref, point.skills)
-
-    def _cosines(self, query: Query, size: int) -> Scores | None:
-        if query.vector is None:
-            return None
-        self._dense.check(query.vector, "the query")
-        return self._dense.score(query.vector, size)
 
     def _order(self, slot: int) -> tuple[str, str, str, str]:
         ref, _ = self._points[slot]

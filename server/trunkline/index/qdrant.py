@@ -29,12 +29,11 @@ from trunkline.errors import (
 )
 from trunkline.index import qdrant_schema
 from trunkline.index.failures import translated
-from trunkline.index.fusion import PRECISION
 from trunkline.index.index import Match, Point, Query, Ref
 from trunkline.index.point_ids import CAPACITY
 from trunkline.index.qdrant_points import hash_of, id_of, ref_of, to_qdrant
-from trunkline.index.qdrant_query import arguments, lets_nothing_through
-from trunkline.index.qdrant_schema import SPARSE, Space
+from trunkline.index.qdrant_query import arguments, lets_nothing_through, matches_of
+from trunkline.index.qdrant_schema import Space
 from trunkline.index.retry import BACKOFF, Backoff, retrying
 
 log = structlog.get_logger(__name__)
@@ -156,16 +155,14 @@ class QdrantIndex:
         """
         The best matches, best first; equal ones by kind, server and name.
 
-        Raises `IndexNotFilled` while the alias does not lead here.
+        Raises `IndexNotFilled` if the alias does not lead to where these vectors are.
         """
         if lets_nothing_through(query):
             return []
-        if self._searched != self.collection and not await self.is_searched():
-            raise IndexNotFilled
         try:
             return await self._search(query)
         except IndexRefused as error:
-            # Another process may have switched to its own model since we looked.
+            # Nothing is filled yet, or with another model's vectors, which have another name.
             if await self.is_searched():
                 raise
             raise IndexNotFilled from error
@@ -233,24 +230,7 @@ class QdrantIndex:
         if asked is None:
             return []
         found = await self._ask("search", partial(self._client.query_points, self.alias, **asked))
-        only = asked.get("using")
-        matches = sorted((self._match(point, only) for point in found.points), key=_order)
-        return matches[: query.limit]
-
-    def _match(self, point: models.ScoredPoint, only: str | None) -> Match:
-        """*only* names the vector whose own score it is, if nothing was fused."""
-        return Match(
-            ref=ref_of(point),
-            score=point.score,
-            dense=point.score if only == self.space.dense else None,
-            lexical=point.score if only == SPARSE else None,
-        )
-
-
-def _order(match: Match) -> tuple[float, str, str, str, str]:
-    """As the in-process index orders: what differs by a rounding error only is equal."""
-    ref = match.ref
-    return -round(match.score, PRECISION), ref.kind, ref.server, ref.own_name, str(ref.org or "")
+        return matches_of(found.points, query, self.space, asked)
 
 
 def _points(ids: Sequence[int]) -> str:

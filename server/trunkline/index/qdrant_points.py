@@ -6,9 +6,10 @@ sparse vector is the half of BM25 that depends on the document alone; the other 
 term is, Qdrant multiplies in by its own counts (`Modifier.IDF`).
 """
 
+import math
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -38,8 +39,8 @@ def to_qdrant(point: Point, space: Space) -> models.PointStruct:
     vectors: dict[str, Any] = {}
     if rows := directions(point.vector, space, name_of(ref)):
         (vectors[space.dense],) = rows
-    if point.terms:
-        vectors[SPARSE] = _sparse(_saturated(point.terms))
+    if weights := _saturated(point.terms):
+        vectors[SPARSE] = _sparse(weights)
     return models.PointStruct(id=id_of(ref), vector=vectors, payload=_payload(point))
 
 
@@ -97,29 +98,31 @@ def directions(vector: Vector, space: Space, what: str) -> list[list[float]]:
 
 def term_vector(terms: Mapping[str, float]) -> models.SparseVector:
     """A query's terms as Qdrant asks for them."""
-    return _sparse(terms.items())
+    return _sparse(terms)
 
 
-def _saturated(terms: Mapping[str, float]) -> Iterable[tuple[str, float]]:
+def _saturated(terms: Mapping[str, float]) -> dict[str, float]:
     """
     Each term's weight for its frequency: tf (k1 + 1) / (tf + k1 (1 - b + b length / average)).
 
+    Counts that are not above zero are none.
+
     Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), 3.15.
     """
-    length = sum(terms.values())
-    norm = K1 * (1 - B + B * length / AVERAGE_LENGTH)
-    return ((term, count * (K1 + 1) / (count + norm)) for term, count in terms.items())
+    counts = {term: count for term, count in terms.items() if 0 < count < math.inf}
+    norm = K1 * (1 - B + B * sum(counts.values()) / AVERAGE_LENGTH)
+    return {term: count * (K1 + 1) / (count + norm) for term, count in counts.items()}
 
 
-def _sparse(weights: Iterable[tuple[str, float]]) -> models.SparseVector:
+def _sparse(weights: Mapping[str, float]) -> models.SparseVector:
     """
     Terms by number: a CRC-32 is the same in every process and version.
 
     Two of 20,000 terms share a number in one catalog of twenty; their weights are added.
     """
     values: defaultdict[int, float] = defaultdict(float)
-    for term, weight in weights:
-        values[zlib.crc32(term.encode())] += weight
+    for term, weight in weights.items():
+        values[zlib.crc32(term.encode(errors="surrogatepass"))] += weight
     indices = sorted(values)
     return models.SparseVector(indices=indices, values=[values[index] for index in indices])
 

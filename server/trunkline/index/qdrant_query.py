@@ -1,5 +1,5 @@
 """
-A query of ours as one request to Qdrant.
+A query of ours as one request to Qdrant, and its answer.
 
 Both lists are made and fused on the server, by the distribution of their scores (DBSF): a point's
 score in a list is its distance from the list's mean, in sixths of a standard deviation, and the two
@@ -11,13 +11,14 @@ the whole catalog. Boosts are added to the fused score in the same request.
     sparse ── best 500 ──┘
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from qdrant_client import models
 
-from trunkline.index.index import Query
-from trunkline.index.qdrant_points import EVERYONE, audience, directions, term_vector
+from trunkline.index.fusion import PRECISION
+from trunkline.index.index import Match, Query
+from trunkline.index.qdrant_points import EVERYONE, audience, directions, ref_of, term_vector
 from trunkline.index.qdrant_schema import SPARSE, Space
 
 DEPTH: Final = 500
@@ -69,6 +70,30 @@ def arguments(query: Query, space: Space) -> dict[str, Any] | None:
         "search_params": first.params,
         "limit": limit,
     }
+
+
+def matches_of(
+    found: Sequence[models.ScoredPoint], query: Query, space: Space, asked: Mapping[str, Any]
+) -> list[Match]:
+    """The answer to *query*, which was *asked* with these arguments."""
+    # Without a vector's name it is a fused score, which is none of a single list.
+    using = asked.get("using")
+    matches = [
+        Match(
+            ref=ref_of(point),
+            score=point.score,
+            dense=point.score if using == space.dense else None,
+            lexical=point.score if using == SPARSE else None,
+        )
+        for point in found
+    ]
+    return sorted(matches, key=_order)[: query.limit]
+
+
+def _order(match: Match) -> tuple[float, str, str, str, str]:
+    """As the in-process index orders: what differs by a rounding error only is equal."""
+    ref = match.ref
+    return -round(match.score, PRECISION), ref.kind, ref.server, ref.own_name, str(ref.org or "")
 
 
 def _asked(query: Query, space: Space) -> Iterator[tuple[str, Any, models.SearchParams | None]]:

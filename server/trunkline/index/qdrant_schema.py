@@ -32,10 +32,10 @@ KEYWORDS: Final = (TENANT, "kind", "server", "skills", "content_hash")
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What vectors can be compared with each other."""
+    """What points can be compared with each other."""
 
     model: str
-    """The embedding's name, with whatever else changes its vectors: its version, say."""
+    """The embedding's name, with the version of whatever else makes a point: vectors and terms."""
 
     dimensions: int
 

@@ -55,7 +55,7 @@ class Roster:
         that is lazy waits a while for that: whether it has to start depends on it.
 
         *on_listing* hears of a provider that is new, renamed or lists something else; *on_gone* of
-        a name that has left; *on_updated* of a provider's resource (name, URI, params) that changed.
+        a name that has left; *on_updated* of a resource (provider, URI, params) that has changed.
         """
         self._settings, self._known, self._opened = settings, known, opened
         self._on_listing, self._on_gone, self._on_updated = on_listing, on_gone, on_updated
@@ -81,6 +81,11 @@ class Roster:
         """Everybody, in the order of their rank."""
         everybody = (seat.provider for seat in self._seats.values())
         return sorted(everybody, key=lambda provider: (provider.position, provider.name))
+
+    def provider(self, name: str) -> DownstreamProvider | None:
+        """Whoever has a name."""
+        seat = self._seats.get(name)
+        return seat.provider if seat is not None else None
 
     def start(self, owner: Caller | None) -> None:
         """
@@ -120,7 +125,9 @@ class Roster:
             if before.provider.config != config:
                 self.reconfigure(config)
             return
-        listed = before.provider.listing if before is not None else None
+        listed = None
+        if before is not None and before.provider.config.is_same_place(config):
+            listed = before.provider.listing
         known = None if config.disabled else listed or self._known(config)
         provider = DownstreamProvider(
             config, connect, self._settings, self._gate, known=known, look=look

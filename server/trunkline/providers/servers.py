@@ -63,6 +63,7 @@ class Servers:
         self.file = Config()
         """What mcp.json says."""
 
+        self._in_file: set[str] = set()
         self.added: Mapping[str, Added] = {}
         self._reach = reach
         self._served = Config()
@@ -76,15 +77,16 @@ class Servers:
 
     def origin(self, name: str) -> Origin | None:
         """Where a name comes from; None if nobody has it."""
-        if any(config.name == name for config in self.file.servers):
+        if name in self._in_file:
             return "file"
         if name in self.added:
             return "api"
-        return "plugin" if name in self.roster.plugins() else None
+        provider = self.roster.provider(name)
+        return "plugin" if provider is not None and provider.is_plugin else None
 
     def provider(self, name: str) -> DownstreamProvider | None:
         """Whoever has a name."""
-        return next((one for one in self.roster.providers if one.name == name), None)
+        return self.roster.provider(name)
 
     def problems(self) -> list[ConfigProblem]:
         """What is wrong with mcp.json and with the servers that were added."""
@@ -96,6 +98,7 @@ class Servers:
     def read_file(self) -> None:
         """Read mcp.json and start, stop and rename what is different from before."""
         self.file = read_config(self.path, os.environ).keeping(self.file)
+        self._in_file = {config.name for config in self.file.servers}
         self._apply()
 
     async def follow_file(self) -> None:
@@ -154,11 +157,10 @@ class Servers:
         return Added(row, config, read.problems)
 
     def _apply(self) -> None:
-        taken = {config.name for config in self.file.servers}
         added = [
             one.config
             for one in self.added.values()
-            if one.config is not None and one.config.name not in taken
+            if one.config is not None and one.config.name not in self._in_file
         ]
         merged = Config(
             servers=tuple(

@@ -135,7 +135,8 @@ class EndpointClassifier:
         offline: Classifier,
         client: httpx.AsyncClient,
     ) -> None:
-        self._endpoint, self._offline, self._client = endpoint, offline, client
+        self.endpoint = endpoint
+        self._offline, self._client = offline, client
         self._names = frozenset(card.name for card in cards)
         told = "\n".join(f"- {card.name}: {card.description}" for card in cards)
         self._instructions = INSTRUCTIONS.format(skills=told)
@@ -163,9 +164,9 @@ class EndpointClassifier:
     async def _ask(self, texts: Sequence[str]) -> dict[int, list[Skill]]:
         """What the model says of each text it says something of, by its place."""
         body = encode(self._request(texts))
-        waits = {"wait_initial": self._endpoint.first_wait, "wait_max": LONGEST_WAIT}
+        waits = {"wait_initial": self.endpoint.first_wait, "wait_max": LONGEST_WAIT}
         try:
-            async with asyncio.timeout(self._endpoint.deadline):
+            async with asyncio.timeout(self.endpoint.deadline):
                 async for attempt in stamina.retry_context(
                     _retry, attempts=ATTEMPTS, timeout=None, wait_jitter=0.1, **waits
                 ):
@@ -181,7 +182,7 @@ class EndpointClassifier:
             for number, text in enumerate(texts, start=1)
         ]
         return {
-            "model": self._endpoint.model,
+            "model": self.endpoint.model,
             "temperature": 0,
             "response_format": {"type": "json_object"},
             "messages": [
@@ -191,7 +192,7 @@ class EndpointClassifier:
         }
 
     async def _post(self, body: bytes) -> bytes:
-        url = f"{self._endpoint.url.rstrip('/')}/chat/completions"
+        url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
         headers = {"Content-Type": "application/json"}
         try:
             response = await self._client.post(url, content=body, headers=headers)
@@ -229,7 +230,7 @@ class EndpointClassifier:
     def _note_failure(self, reason: str, *, tools: int) -> None:
         if self._silent_until is None:
             log.warning("skills.endpoint_down", reason=reason, offline=tools)
-        self._silent_until = asyncio.get_running_loop().time() + self._endpoint.pause
+        self._silent_until = asyncio.get_running_loop().time() + self.endpoint.pause
 
     def _note_success(self) -> None:
         if self._silent_until is not None:

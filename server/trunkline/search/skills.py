@@ -30,12 +30,12 @@ LEAST: Final = 0.2
 PRIMARY: Final = 0.5
 """What it has to reach for the surest skill to be the one that a tool is counted under."""
 
-MIDDLE: Final = 2.1
-STEEPNESS: Final = 2.1
+MIDDLE: Final = 2.15
+STEEPNESS: Final = 2.0
 """
 The logistic curve: at how many deviations a skill is as likely as not, and how fast that changes.
 
-Fitted by logistic regression to some 7,000 pairs of a tool and a skill that were judged by hand
+Fitted by logistic regression to 9,312 pairs of a tool and a skill that were judged by hand
 (J. Platt, "Probabilistic outputs for support vector machines", 1999).
 """
 

@@ -5,6 +5,7 @@ What a server's list changes: the list, compared with what is known of the serve
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from trunkline.errors import NotStorable
 from trunkline.models import Kind
 from trunkline.storage.rows import MAX_NAME, Item, Synced, digest, to_json, to_text
 
@@ -76,9 +77,16 @@ class Changes:
     """A list, ready to be compared as often as need be."""
 
     def __init__(self, kind: Kind, items: Sequence[Item]) -> None:
-        """Raises `ValueError` for a definition that JSON cannot say."""
         self._limit = MAX_NAME if kind in ("tools", "prompts") else None
-        self._listed = [_Listed.of(item) for item in items]
+        self._listed: list[_Listed] = []
+        self._unfit: dict[str, str] = {}
+        """The own names of items that JSON cannot say, each with a sentence why."""
+
+        for item in items:
+            try:
+                self._listed.append(_Listed.of(item))
+            except NotStorable as error:
+                self._unfit[item.own_name] = str(error)
 
     def names_new_to(self, known: Mapping[bytes, Known]) -> list[str]:
         """The names that would be taken, and may be another server's by now."""
@@ -90,7 +98,7 @@ class Changes:
 
     def against(self, known: Mapping[bytes, Known], taken: Collection[str]) -> Plan:
         """What makes the list the one that is stored, with the names *taken* left alone."""
-        plan, names, kept = Plan(), set[str](), set[bytes]()
+        plan, names, kept = Plan(left_out=dict(self._unfit)), set[str](), set[bytes]()
         for position, one in enumerate(self._listed):
             reason = self._reason(one, names, kept, taken)
             if reason:

@@ -8,6 +8,7 @@ to the statement that broke it.
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
@@ -23,6 +24,11 @@ from trunkline.errors import (
 
 OLDEST: Final = 14
 """The oldest major version of PostgreSQL that Trunkline works with."""
+
+UNREADABLE: Final = (
+    "DATABASE_URL cannot be understood. Write it as "
+    "postgresql://USER:PASSWORD@HOST:5432/DATABASE, special characters percent-encoded."
+)
 
 FAILURES: Final = (
     OSError,
@@ -48,10 +54,7 @@ def translate(error: Exception) -> StorageError | None:
     """The error in our words; None if it says something about the statement alone."""
     match error:
         case asyncpg.ClientConfigurationError():
-            return StorageRefused(
-                "DATABASE_URL cannot be understood. Write it as "
-                "postgresql://USER:PASSWORD@HOST:5432/DATABASE, special characters percent-encoded."
-            )
+            return StorageRefused(UNREADABLE)
         case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
             return StorageRefused(
                 "The database refuses our user or password. Correct them in DATABASE_URL."
@@ -95,11 +98,26 @@ def translate(error: Exception) -> StorageError | None:
             | asyncpg.CrashShutdownError()
         ):
             return StorageUnavailable(
-                "The database does not answer. It is tried again; check that it runs, and that "
-                "DATABASE_URL names it."
+                "The database does not answer. Check that it runs, and that DATABASE_URL names it."
             )
         case _:
             return None
+
+
+def check_address(dsn: str) -> None:
+    """
+    Raise `StorageRefused` if a special character in the password makes *dsn* fall apart.
+
+    asyncpg takes the rest of the password for a port or a parameter then, and repeats it in what it
+    raises; so the reason is left out here.
+    """
+    try:
+        parts = urlsplit(dsn)
+        for host in parts.netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{host}").port
+        parse_qs(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise StorageRefused(UNREADABLE) from None
 
 
 def check_version(major: int) -> None:

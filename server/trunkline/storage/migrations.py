@@ -35,6 +35,9 @@ LOCK_TIMEOUT: Final = 60.0
 STEP_TIMEOUT: Final = 600.0
 """Seconds one migration may take."""
 
+GRACE: Final = 5.0
+"""Seconds beyond the server's own limits after which we give up on it."""
+
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _ENDS_TRANSACTION = re.compile(
     r"^\s*(BEGIN|START\s+TRANSACTION|COMMIT|ROLLBACK|END)\b[^;]*;", re.MULTILINE | re.IGNORECASE
@@ -272,7 +275,9 @@ async def _step(connection: Connection, choose: _Choice, run: _Run) -> Migration
                 f"SET LOCAL statement_timeout = '{STEP_TIMEOUT:.0f}s';"
                 f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT:.0f}s';"
             )
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+            await connection.execute(
+                "SELECT pg_advisory_xact_lock($1)", LOCK, timeout=LOCK_TIMEOUT + GRACE
+            )
             migration = choose(await _applied(connection))
             if migration is not None:
                 await run(connection, migration)
@@ -283,7 +288,7 @@ async def _step(connection: Connection, choose: _Choice, run: _Run) -> Migration
 
 async def _apply(connection: Connection, migration: Migration) -> None:
     await connection.execute(_RECORD)
-    await connection.execute(migration.up)
+    await connection.execute(migration.up, timeout=STEP_TIMEOUT + GRACE)
     await connection.execute(
         "INSERT INTO mcp.schema_migrations (version, subject, checksum, program) "
         "VALUES ($1, $2, $3, $4)",
@@ -295,7 +300,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
 
 
 async def _take_back(connection: Connection, migration: Migration) -> None:
-    await connection.execute(migration.down)
+    await connection.execute(migration.down, timeout=STEP_TIMEOUT + GRACE)
     await connection.execute(
         "DELETE FROM mcp.schema_migrations WHERE version = $1", migration.version
     )

@@ -8,9 +8,8 @@ this way: it works on while its database is away.
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
-from trunkline.errors import EmbeddedFailed, StorageRefused
+from trunkline.errors import EmbeddedFailed
 from trunkline.settings import DatabaseSettings
 from trunkline.storage.pool import Database, open_pool
 
@@ -34,7 +33,6 @@ async def open_database(
 async def _server(url: str | None, home: Path) -> AsyncGenerator[str]:
     """The address of a server, which is ours and runs if nobody has named another."""
     if url is not None:
-        _require_readable(url)
         yield url
         return
     try:
@@ -47,22 +45,3 @@ async def _server(url: str | None, home: Path) -> AsyncGenerator[str]:
         ) from None
     async with embedded_postgres(home / "postgres") as dsn:
         yield dsn
-
-
-def _require_readable(url: str) -> None:
-    """
-    Raise `StorageRefused` if a special character in the password makes *url* fall apart elsewhere.
-
-    asyncpg takes the rest of the password for a port or a parameter then, and repeats it in a
-    `ValueError`; so the reason is left out here.
-    """
-    try:
-        parts = urlsplit(url)
-        for host in parts.netloc.rpartition("@")[2].split(","):
-            _ = urlsplit(f"//{host}").port
-        parse_qs(parts.query, strict_parsing=bool(parts.query))
-    except ValueError:
-        raise StorageRefused(
-            "DATABASE_URL cannot be understood. Write it as "
-            "postgresql://USER:PASSWORD@HOST:5432/DATABASE, special characters percent-encoded."
-        ) from None

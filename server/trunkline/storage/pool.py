@@ -16,10 +16,17 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from trunkline.errors import StorageError, StorageUnavailable
+from trunkline.errors import StorageError, StorageRefused, StorageUnavailable
 from trunkline.settings import DatabaseSettings
 from trunkline.storage.background import background
-from trunkline.storage.failures import FAILURES, check_version, translate, translated
+from trunkline.storage.failures import (
+    FAILURES,
+    UNREADABLE,
+    check_address,
+    check_version,
+    translate,
+    translated,
+)
 from trunkline.storage.watcher import Watcher
 
 log = structlog.get_logger(__name__)
@@ -45,7 +52,11 @@ async def open_pool(dsn: str, settings: DatabaseSettings) -> "AsyncGenerator[Dat
     name = f"trunkline {secrets.token_hex(4)}"
 
     async def connect(*_: Any, **options: Any) -> Any:
-        connection = await asyncpg.connect(dsn, **_options(settings, name) | options)
+        check_address(dsn)
+        try:
+            connection = await asyncpg.connect(dsn, **_options(settings, name) | options)
+        except (ValueError, OverflowError):
+            raise StorageRefused(UNREADABLE) from None
         try:
             check_version(connection.get_server_version().major)
         except StorageError:

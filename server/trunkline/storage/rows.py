@@ -17,6 +17,7 @@ from uuid import UUID
 
 from pydantic_core import from_json
 
+from trunkline.errors import NotStorable
 from trunkline.models import Json, Kind
 from trunkline.wire import encode
 
@@ -30,6 +31,9 @@ Operation = Literal["upsert", "delete"]
 
 Connection = Any
 """An asyncpg connection, or a pool's proxy of one, which the type checker cannot see through."""
+
+LONGEST: Final = 255
+"""Characters that the name of a server, a skill or an organisation may have."""
 
 MAX_NAME: Final = 64
 """Characters that the served name of a tool or prompt may have."""
@@ -48,16 +52,33 @@ def from_text(text: str) -> str:
     return _WRITTEN.sub(lambda found: chr(int(found[1], 16)), text)
 
 
+def to_name(text: str) -> str:
+    """The name of a server, a skill or an organisation, likewise. Raises `NotStorable`."""
+    name = to_text(text)
+    if not 1 <= len(name) <= LONGEST:
+        raise NotStorable(
+            f"The name {text[:40]!r} has {len(name)} characters, and may have 1 to {LONGEST}. "
+            "Choose another."
+        )
+    return name
+
+
 def to_json(item: Mapping[str, Any]) -> str:
-    """*item* as JSON text that a json column takes. Raises `ValueError` for what JSON is not."""
+    """*item* as JSON text that a json column takes. Raises `NotStorable` for what JSON is not."""
     try:
         text = encode(dict(item)).decode()
+        if "NaN" in text or "Infinity" in text:
+            from_json(text, allow_inf_nan=False)
+        return text
     except ValueError:
-        # Half a surrogate pair is not UTF-8, but it can be escaped.
+        pass  # half a surrogate pair is not UTF-8, but it can be escaped
+    try:
         return json.dumps(item, ensure_ascii=True, allow_nan=False)
-    if "NaN" in text or "Infinity" in text:
-        from_json(text, allow_inf_nan=False)
-    return text
+    except (ValueError, TypeError, RecursionError) as error:
+        raise NotStorable(
+            "It cannot be written as JSON: it has a number such as NaN or 1e400, something that is "
+            "no JSON value, or too many levels."
+        ) from error
 
 
 def from_stored_json(text: str) -> Json:

@@ -57,7 +57,9 @@ class Watcher:
         """Set, and replaced, when the database comes, goes, or is away for another reason."""
 
         self._away_since = asyncio.get_running_loop().time()
-        self.reason: StorageError | None = StorageUnavailable("The database has not answered yet.")
+        self.reason: StorageError | None = StorageUnavailable(
+            "The database has not answered yet. Check that it runs, and that DATABASE_URL names it."
+        )
         """Why it is away; None while it is not."""
 
     @property
@@ -161,7 +163,7 @@ class Watcher:
     def _go_away(self, error: Exception) -> None:
         own = error if isinstance(error, StorageError) else translate(error)
         if own is None or isinstance(own, StorageTimeout):
-            own = StorageUnavailable("The database does not answer. It is tried again.")
+            own = StorageUnavailable("The database does not answer. Check that it runs.")
         was = self.reason
         if was is None or was.code != own.code:
             log.warning("database.away", reason=str(own), error=type(error).__name__)

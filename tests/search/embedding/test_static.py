@@ -195,7 +195,7 @@ def test_the_tables_fit_each_other_and_into_the_wheel() -> None:
 
 
 def test_other_tables_have_another_name() -> None:
-    """Stored vectors are kept by `model`: new tables under the old name would be mixed with them."""
+    """Vectors are kept by `model`: under the old name, old ones would be compared with new ones."""
     files = [DATA / name for name in (VOCABULARY, MATRIX, WEIGHTS)]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

@@ -37,8 +37,8 @@ class ItemRepository:
         Make *items* the ones of a server of this scope, in one transaction with the outbox.
 
         Of two items with one own or one served name the first is kept; a name that another server
-        has stays with it. What is left out is told. Raises `ServerNotFound`, `CatalogFull`,
-        `SyncConflict`, and `ValueError` for a definition that JSON cannot say.
+        has stays with it; what JSON cannot say is not stored. What is left out is told.
+        Raises `ServerNotFound`, `CatalogFull`, `SyncConflict`.
         """
         changes = Changes(self.kind, items)
         for _ in range(ATTEMPTS):

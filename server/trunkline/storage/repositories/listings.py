@@ -25,7 +25,7 @@ from trunkline.storage.rows import (
     ServerRow,
     Synced,
     to_json,
-    to_text,
+    to_name,
 )
 
 _SERVERS = load("servers.sql")
@@ -75,8 +75,8 @@ class ListingRepository:
         """
         Make *listed* what is stored of its server; all of it or nothing.
 
-        What is as it was is not written. Raises `StorageError`, `OrgNotFound`, and `ValueError` for
-        a definition that JSON cannot say.
+        What is as it was is not written. Raises `StorageError`, `OrgNotFound`, and `NotStorable` if
+        not the items but the server itself has a name or an `about` that cannot be stored.
         """
         changes: dict[Kind, Changes] = {
             kind: Changes(kind, listed.items.get(kind, ())) for kind in KINDS
@@ -99,7 +99,7 @@ class ListingRepository:
         row = await connection.fetchrow(
             _SERVERS["put"],
             org,
-            to_text(listed.name),
+            to_name(listed.name),
             listed.origin,
             to_json(listed.config),
             listed.position,

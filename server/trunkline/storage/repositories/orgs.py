@@ -8,7 +8,7 @@ from uuid import UUID
 
 from trunkline.storage.pool import Source
 from trunkline.storage.queries import load
-from trunkline.storage.rows import from_text, to_text
+from trunkline.storage.rows import from_text, to_name
 
 _STATEMENTS = load("orgs.sql")
 
@@ -20,8 +20,8 @@ class OrgRepository:
         self._pool = pool
 
     async def put(self, name: str) -> UUID:
-        """The id of the organisation of that name, which is made if there is none."""
-        return await self._pool.fetchval(_STATEMENTS["put"], to_text(name))
+        """The id of the organisation of that name, made if need be. Raises `NotStorable`."""
+        return await self._pool.fetchval(_STATEMENTS["put"], to_name(name))
 
     async def list_all(self) -> dict[str, UUID]:
         """Every organisation, by name."""

@@ -6,7 +6,7 @@ from trunkline.models import Json
 from trunkline.storage.pool import Source
 from trunkline.storage.queries import load
 from trunkline.storage.repositories.putting import put
-from trunkline.storage.rows import Org, Origin, ServerRow, to_json, to_text
+from trunkline.storage.rows import Org, Origin, ServerRow, to_json, to_name, to_text
 
 _STATEMENTS = load("servers.sql")
 
@@ -25,10 +25,10 @@ class ServerRepository:
 
         A name that an administrator gave keeps its row as it was added, whatever a file or a plugin
         puts there: look at the `origin` of what is returned.
-        Raises `OrgNotFound`, and `SyncConflict` if others keep putting the same one.
+        Raises `OrgNotFound`, `NotStorable`, and `SyncConflict` if others keep putting the same one.
         """
         values = (origin, to_json(config), position)
-        return ServerRow.of(await put(self._pool, _STATEMENTS["put"], org, to_text(name), *values))
+        return ServerRow.of(await put(self._pool, _STATEMENTS["put"], org, to_name(name), *values))
 
     async def describe(self, org: Org, server_id: int, about: Json) -> bool:
         """Keep what a server of this scope says of itself; return whether that was news."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from trunkline.storage.pool import Source
 from trunkline.storage.queries import load
 from trunkline.storage.repositories.putting import put
-from trunkline.storage.rows import AssignmentRow, Org, SkillRow, to_text
+from trunkline.storage.rows import AssignmentRow, Org, SkillRow, to_name, to_text
 
 _STATEMENTS = load("skills.sql")
 
@@ -32,10 +32,10 @@ class SkillRepository:
         """
         The id of the skill of that name in this scope, made or given another card if need be.
 
-        Raises `OrgNotFound`, and `SyncConflict` if others keep putting the same one.
+        Raises `OrgNotFound`, `NotStorable`, and `SyncConflict` if others keep putting the same one.
         """
         words = [to_text(word) for word in keywords]
-        values = (org, to_text(name), to_text(description), to_text(group), words)
+        values = (org, to_name(name), to_text(description), to_text(group), words)
         return (await put(self._pool, _STATEMENTS["put"], *values))["id"]
 
     async def list_visible(self, org: Org) -> list[SkillRow]:

@@ -1,0 +1,182 @@
+"""
+What is served, compared with what is stored of it: only what differs is written.
+
+Each provider's part of a draft is one transaction. A part whose listing came out of the rows is
+there already, unless the rules or the names have changed since.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+
+from trunkline.catalog.listed import Entries, about, entries_of, items_of
+from trunkline.catalog.offer import Offer
+from trunkline.catalog.records import Kept, Records
+from trunkline.catalog.snapshot import Snapshot
+from trunkline.downstream.config import ServerConfig
+from trunkline.errors import OrgNotFound
+from trunkline.models import Json, Listing
+from trunkline.providers.servers import Servers
+from trunkline.storage.repositories.listings import Listed
+from trunkline.storage.rows import Org, Origin
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one provider has in a draft. Equal parts make equal rows."""
+
+    org: str | None
+    origin: Origin
+    config: Json
+    position: int
+    fingerprint: str
+    listing: Listing
+    entries: Entries
+
+    def listed(self, name: str) -> Listed:
+        """It as it is stored."""
+        return Listed(
+            name=name,
+            origin=self.origin,
+            config=self.config,
+            position=self.position,
+            about=about(self.listing, self.fingerprint),
+            items=items_of(self.entries),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A part that is stored, and where."""
+
+    part: _Part
+    org: Org
+    server_id: int
+
+
+class Storing:
+    """Knows what is stored of the providers of this process, and makes it what they offer."""
+
+    def __init__(self, servers: Servers, records: Records, source: str) -> None:
+        """*source* is the mcp.json that servers of the file come from."""
+        self._servers, self._records, self._source = servers, records, source
+        self._kept: dict[tuple[Org, str], Kept] = {}
+        """By scope and name, whoever stored it."""
+
+        self._stored: dict[str, _Stored] = {}
+        """By the name of a server that is served here."""
+
+        self._followed: set[str] = set()
+        """Servers whose kept listing is another process's: it is not written back, or two that
+        settle names differently would never end."""
+
+    def begin(self, kept: Mapping[tuple[Org, str], Kept]) -> None:
+        """Take *kept* for all that is stored, and compare everything with it anew."""
+        self._kept = dict(kept)
+        self._stored.clear()
+        self._followed.clear()
+
+    def follow(self, kept: Mapping[tuple[Org, str], Kept]) -> None:
+        """Take what other processes have stored."""
+        self._kept.update(kept)
+        self._followed |= {name for _, name in kept}
+
+    def forget(self, server_ids: Collection[int]) -> bool:
+        """These rows were hidden by others. True if some of them are served here all the same."""
+        gone = [name for name, one in self._stored.items() if one.server_id in server_ids]
+        for name in gone:
+            del self._stored[name]
+        return bool(gone)
+
+    def kept_of(self, config: ServerConfig) -> Kept | None:
+        """What is stored of a server, if it was listed under this configuration."""
+        if config.transport == "memory":
+            return None  # it is here before the database is
+        try:
+            kept = self._kept.get((self._records.scope(config.org), config.name))
+        except OrgNotFound:
+            return None
+        return kept if kept is not None and kept.fingerprint == config.fingerprint else None
+
+    def is_kept(self, listing: Listing | None) -> bool:
+        """Whether a provider has this listing from the rows, and not from its server."""
+        return any(kept.listing is listing for kept in self._kept.values())
+
+    async def tool_ids(self, server: str) -> Mapping[str, int]:
+        """The ids of a server's tools by its own names; none while it is not stored."""
+        if (stored := self._stored.get(server)) is None:
+            return {}
+        return await self._records.tool_ids(stored.org, stored.server_id)
+
+    async def store(self, draft: Snapshot) -> None:
+        """Make the rows what the draft is; what is as it was is not looked at."""
+        there = {offer.provider for offer in draft.offers}
+        for name in self._stored.keys() - there:
+            await self._withdraw(name)
+        crowded = [offer for offer in draft.offers if await self._put(draft, offer)]
+        for offer in crowded:
+            # The names it wanted may have been given up meanwhile by one that came later.
+            self._stored.pop(offer.provider, None)
+            await self._put(draft, offer, is_last=True)
+
+    async def _put(self, draft: Snapshot, offer: Offer, *, is_last: bool = False) -> bool:
+        """Store one provider's part. True if something had to be left out."""
+        name, part = offer.provider, self._part(draft, offer)
+        if part is None or ((stored := self._stored.get(name)) and stored.part == part):
+            return False
+        org, listed = await self._records.scope_made(part.org), part.listed(name)
+        kept = self._kept.get((org, name))
+        if (
+            kept is not None
+            and kept.listing is part.listing
+            and (name in self._followed or kept.items == listed.items)
+        ):
+            self._stored[name] = _Stored(part, org, kept.server_id)
+            return False
+        self._followed.discard(name)
+        try:
+            result = await self._records.sync(org, listed)
+        except ValueError as error:  # no JSON: a plugin in this process can make such a thing
+            log.warning("registry.left_out", server=name, reason=str(error))
+            return False
+        self._stored[name] = _Stored(part, org, result.server.id)
+        # A copy, for the provider's own listing is not from here.
+        copy = replace(part.listing)
+        self._kept[org, name] = Kept(part.fingerprint, copy, result.server.id, listed.items)
+        if result.left_out and is_last:
+            own, why = next(iter(result.left_out.items()))
+            log.warning(
+                "registry.left_out", server=name, items=len(result.left_out), first=own, reason=why
+            )
+        return bool(result.left_out)
+
+    def _part(self, draft: Snapshot, offer: Offer) -> _Part | None:
+        """What a provider has in a draft; None if it has just left."""
+        provider = self._servers.provider(offer.provider)
+        origin = self._servers.origin(offer.provider)
+        if provider is None or origin is None or provider.listing is None:
+            return None
+        row = self._servers.added[offer.provider].row if origin == "api" else None
+        return _Part(
+            offer.org,
+            origin,
+            row.config if row is not None else {"source": self._source},
+            row.position if row is not None else offer.position,
+            provider.config.fingerprint,
+            provider.listing,
+            entries_of(draft, offer),
+        )
+
+    async def _withdraw(self, name: str) -> None:
+        """Hide what a server had, and the server itself unless an administrator keeps it."""
+        stored = self._stored[name]
+        if name in self._servers.added:
+            await self._records.sync(stored.org, replace(stored.part.listed(name), items={}))
+        elif stored.part.origin != "api":
+            await self._records.hide(stored.org, stored.server_id)
+        if (kept := self._kept.get((stored.org, name))) is not None:
+            self._kept[stored.org, name] = replace(kept, items={})
+        del self._stored[name]
