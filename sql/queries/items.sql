@@ -75,8 +75,9 @@ WHERE item.id = new.id AND item.org_id IS NOT DISTINCT FROM $1;
 
 -- name: insert
 -- $1 org id, $2 server id, $3 own names, $4 names, $5 definitions, $6 content hashes, $7 positions
--- Only what is not there, so that no id is drawn for what is. In the order of the names, so that
--- two servers that want the same ones wait for each other and do not lock each other up.
+-- Only what is not there, so that no id is drawn for what is. In the order of the names, as the
+-- lots come, so that two servers that want the same ones wait for each other and do not lock each
+-- other up.
 WITH added AS (
     INSERT INTO mcp.{items} (source_server_id, own_name, own_hash, name, name_hash, definition,
         content_hash, position, org_id, is_global)
@@ -85,7 +86,7 @@ WITH added AS (
         $1, $1::uuid IS NULL
     FROM unnest($3::text[], $4::text[], $5::text[], $6::bytea[], $7::integer[])
         AS new (own_name, name, definition, content_hash, position)
-    ORDER BY name
+    ORDER BY name COLLATE "C"
     RETURNING id
 ), queued AS (
     INSERT INTO mcp.outbox (kind, item_id, operation) SELECT '{kind}', id, 'upsert' FROM added

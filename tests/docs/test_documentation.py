@@ -12,7 +12,7 @@ from typing import get_args
 
 import pytest
 from cyclopts import CycloptsError
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 
 import trunkline
 from trunkline.cli.main import commands
@@ -89,7 +89,9 @@ def test_every_error_code_is_documented_and_no_other() -> None:
 def variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
     """Every setting as its environment variable, with its default as documented."""
     for name, field in model.model_fields.items():
-        variable = prefix + name.upper()
+        alias = field.validation_alias
+        first = alias.choices[0] if isinstance(alias, AliasChoices) else None
+        variable = str(first) if first is not None else prefix + name.upper()
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from variables(annotation, f"{variable}__")
@@ -106,7 +108,7 @@ def written(value: object) -> str:
 
 def test_every_setting_is_documented_with_its_default_and_no_other() -> None:
     rows = re.findall(
-        r"^\| `(TRUNKLINE_\w+)` \| (.*?) \| (.+?) \|$",
+        r"^\| `([A-Z_]+)` \| (.*?) \| (.+?) \|$",
         (ROOT / "docs" / "settings.md").read_text(),
         re.MULTILINE,
     )

@@ -168,6 +168,15 @@ def org_of(one: Point | Ref) -> Any:
     return one.ref.org if isinstance(one, Point) else one.org
 
 
+async def test_a_word_that_only_another_organisation_has_is_unknown() -> None:
+    index = InProcessIndex(DIMENSIONS)
+    await index.upsert([*crowd(5), point("theirs", "secret", direction(1), org=GLOBEX)])
+
+    told = await index.search(ask("secret", direction(1), org=ACME))
+
+    assert told == await index.search(ask("xyzzy", direction(1), org=ACME))
+
+
 async def test_the_terms_of_a_match_add_up_to_its_score() -> None:
     index = InProcessIndex(DIMENSIONS)
     await index.upsert([point("send", "send mail now", direction(1)), point("read", "read mail")])

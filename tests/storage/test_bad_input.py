@@ -422,7 +422,7 @@ async def test_words_about_numbers_that_are_none_are_words(database: Database) -
 async def test_descriptions_of_ten_megabytes_are_kept_beside_their_neighbours(
     database: Database,
 ) -> None:
-    big = [item(f"big{number}", description=str(number) * 10_000_000) for number in range(3)]
+    big = [item(f"big{number}", description=str(number) * 10_000_000) for number in range(5)]
 
     await sync(database, [item("first"), *big, item("last")], about={"instructions": "x" * 10**7})
     again = await sync(
@@ -430,7 +430,7 @@ async def test_descriptions_of_ten_megabytes_are_kept_beside_their_neighbours(
     )
 
     rows = await ItemRepository(database, "tools").list_visible(None)
-    assert [len(row.definition["description"]) for row in rows] == [0, *[10_000_000] * 3, 0]
+    assert [len(row.definition["description"]) for row in rows] == [0, *[10_000_000] * 5, 0]
     assert not again.changed
 
 

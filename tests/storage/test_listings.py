@@ -36,7 +36,7 @@ SETTINGS = DatabaseSettings(connect_timeout=30, statement_timeout=60, max_connec
 RESYNCS = 1000 if "TRUNKLINE_TEST_ROUNDS" in os.environ else 50
 """How often a list is synced again: the figure of the promise, and its short form."""
 
-Story = Sequence["Step"]
+Story = list["Step"]
 
 
 def listing(
@@ -60,38 +60,35 @@ Said = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Sync:
-    """A server of a scope lists something; the connection may be lost at a table on the way."""
+class Step:
+    """
+    A server of a scope lists something.
+
+    The connection may be lost at a table on the way. Afterwards the index may catch up, and the
+    process may end and another one begin.
+    """
 
     scope: int
     server: int
     items: dict[Kind, list[Said]]
     about: str
     cut_at: str | None
+    then_caught_up: bool
+    then_restarted: bool
 
 
-@dataclass(frozen=True)
-class CatchUp:
-    """The index does everything that it is told."""
-
-
-@dataclass(frozen=True)
-class Restart:
-    """The process ends, and another one begins."""
-
-
-Step = Sync | CatchUp | Restart
-
-said = st.tuples(st.sampled_from("abcd"), st.sampled_from("wxyz"), st.sampled_from(["", "said"]))
-syncs = st.builds(
-    Sync,
-    scope=st.integers(0, 2),
-    server=st.integers(0, 1),
-    items=st.dictionaries(st.sampled_from(KINDS), st.lists(said, max_size=4), max_size=4),
+said = st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from(["", "said"]))
+steps = st.builds(
+    Step,
+    scope=st.sampled_from([0, 0, 0, 1, 2]),
+    server=st.sampled_from([0, 0, 1]),
+    items=st.fixed_dictionaries({}, optional={kind: st.lists(said, max_size=4) for kind in KINDS}),
     about=st.sampled_from(["", "Be kind."]),
     cut_at=st.none() | st.sampled_from(["servers", "outbox", *TABLES.values()]),
+    then_caught_up=st.booleans(),
+    then_restarted=st.booleans(),
 )
-stories = st.lists(syncs | st.builds(CatchUp) | st.builds(Restart), max_size=10)
+stories = st.lists(steps, max_size=12)
 
 
 @pytest.fixture(scope="module")
@@ -120,24 +117,17 @@ async def play(dsn: str, story: Story) -> None:
         model = Model([None])
         async with open_pool(dsn, SETTINGS) as database:
             model.scopes += [await OrgRepository(database).put(name) for name in ("acme", "globex")]
-        for life in lives(story):
+        remaining = list(story)
+        while remaining:
             async with open_pool(dsn, SETTINGS) as database:
-                for step in life:
+                while remaining:
+                    step = remaining.pop(0)
                     await live(database, connection, model, step)
-                    await compare(database, model)
+                    await compare(connection, model)
+                    if step.then_restarted:
+                        break
     finally:
         await connection.close()
-
-
-def lives(story: Story) -> list[list[Sync | CatchUp]]:
-    """The story of each process."""
-    found: list[list[Sync | CatchUp]] = [[]]
-    for step in story:
-        if isinstance(step, Restart):
-            found.append([])
-        else:
-            found[-1].append(step)
-    return found
 
 
 @dataclass
@@ -152,7 +142,7 @@ class Model:
     ids: dict[tuple[int, int, Kind, str], int] = field(default_factory=dict)
     queued: dict[tuple[int, int, Kind, str], str] = field(default_factory=dict)
 
-    def take(self, step: Sync) -> None:
+    def take(self, step: Step) -> None:
         """What a sync that came to its end has changed."""
         key = step.scope, step.server
         before, self.live[key] = self.live.get(key, {}), {}
@@ -171,7 +161,7 @@ class Model:
                 del self.ids[key]
         self.queued = {}
 
-    def _kept(self, step: Sync, kind: Kind) -> dict[str, Said]:
+    def _kept(self, step: Step, kind: Kind) -> dict[str, Said]:
         """The first of those with one own name or name, without the names of other servers."""
         neighbour = self.live.get((step.scope, 1 - step.server), {}).get(kind, {})
         names = {one[1] for one in neighbour.values()}
@@ -184,13 +174,9 @@ class Model:
 
 
 async def live(
-    database: Database, connection: asyncpg.Connection, model: Model, step: Sync | CatchUp
+    database: Database, connection: asyncpg.Connection, model: Model, step: Step
 ) -> None:
     """One step, taken by the database and by the model."""
-    if isinstance(step, CatchUp):
-        await settle_all(database.pool)
-        model.catch_up()
-        return
     items: dict[Kind, Sequence[Item]] = {
         kind: [item(own, name=name, description=text) for own, name, text in said]
         for kind, said in step.items.items()
@@ -203,6 +189,10 @@ async def live(
             model.take(step)
         elif not await is_cut(connection, step.cut_at, syncing):
             model.take(step)
+    if step.then_caught_up:
+        await compare(connection, model)
+        await settle_all(database.pool)
+        model.catch_up()
 
 
 async def is_cut(connection: asyncpg.Connection, table: str, syncing: Awaitable[Any]) -> bool:
@@ -228,24 +218,28 @@ async def is_cut(connection: asyncpg.Connection, table: str, syncing: Awaitable[
     return False
 
 
-async def compare(database: Database, model: Model) -> None:
+async def compare(connection: asyncpg.Connection, model: Model) -> None:
     """Whether what is stored is what the model has."""
-    servers: dict[tuple[int, int], int] = {}
-    for scope, org in enumerate(model.scopes):
-        for row in await ServerRepository(database).list_scope(org):
-            key = scope, int(row.name.removeprefix("server"))
-            servers[key] = row.id
-            assert row.about == {"instructions": model.about[key]}
-    assert servers.keys() == model.live.keys()
-    for key, server in servers.items():
-        for kind in KINDS:
-            rows = await ItemRepository(database, kind).of_server(model.scopes[key[0]], server)
-            stored = [(row.own_name, row.name, row.definition["description"]) for row in rows]
-            assert stored == list(model.live[key][kind].values())
-            for row in rows:
-                assert model.ids.setdefault((*key, kind, row.own_name), row.id) == row.id
-    told = await database.fetch("SELECT kind, item_id, operation, version FROM mcp.outbox")
-    assert {(row["kind"], row["item_id"]): row["operation"] for row in told} == {
+    there = await connection.fetch(
+        "SELECT id, org_id, name, about->>'instructions' FROM mcp.servers"
+    )
+    places = {
+        id_: (model.scopes.index(org), int(name.removeprefix("server")))
+        for id_, org, name, _ in there
+    }
+    assert {places[row[0]]: row[3] for row in there} == model.about
+    for kind in KINDS:
+        stored = {place: list[Said]() for place in places.values()}
+        for id_, server, *said in await connection.fetch(
+            "SELECT id, source_server_id, own_name, name, definition->>'description' "
+            f"FROM mcp.{TABLES[kind]} WHERE hidden_at IS NULL ORDER BY position"
+        ):
+            stored[places[server]].append((said[0], said[1], said[2]))
+            assert model.ids.setdefault((*places[server], kind, said[0]), id_) == id_
+        for place, items in stored.items():
+            assert items == list(model.live[place][kind].values())
+    told = await connection.fetch("SELECT kind, item_id, operation FROM mcp.outbox")
+    assert {(kind, id_): operation for kind, id_, operation in told} == {
         (kind, model.ids[scope, server, kind, own]): operation
         for (scope, server, kind, own), operation in model.queued.items()
     }

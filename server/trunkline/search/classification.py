@@ -13,7 +13,7 @@ import anyio.lowlevel
 
 from trunkline.search.skills import Floats, Skill, SkillCards
 
-BATCH: Final = 500
+BATCH: Final = 100
 """Tools that are classified before others have their turn: about three milliseconds."""
 
 

@@ -70,21 +70,23 @@ class Skill:
 class SkillCards:
     """The cards that hold for one organisation, embedded."""
 
-    def __init__(self, names: Sequence[str], wholes: Floats, keywords: Sequence[Floats]) -> None:
+    def __init__(
+        self, names: Sequence[str], wholes: Floats, keywords: Floats, starts: Sequence[int]
+    ) -> None:
+        """*starts* tells where in *keywords* those of each card begin; each has at least one."""
         self.names = tuple(names)
-        self._wholes, self._keywords = wholes, tuple(keywords)
+        self._wholes, self._keywords, self._starts = wholes, keywords, starts
 
     @classmethod
     async def embed(cls, cards: Sequence[Card], embedding: Embedding) -> Self:
         """Embed cards, in one go. Raises `EmbeddingError`."""
-        if not cards:
-            return cls((), np.zeros((0, embedding.dimensions), np.float32), ())
-        words = [_words(card) for card in cards]
-        texts = [_whole(card) for card in cards] + [word for own in words for word in own]
+        texts, starts = [_whole(card) for card in cards], list[int]()
+        for card in cards:
+            starts.append(len(texts) - len(cards))
+            texts += _words(card)
         vectors = await embedding.embed(texts)
-        ends = len(cards) + np.cumsum([len(own) for own in words], dtype=np.intp)
-        keywords = np.split(vectors[len(cards) :], ends[:-1] - len(cards))
-        return cls([card.name for card in cards], vectors[: len(cards)], keywords)
+        wholes, keywords = vectors[: len(cards)], vectors[len(cards) :]
+        return cls([card.name for card in cards], wholes, keywords, starts)
 
     def confidences(self, vectors: Floats) -> Floats:
         """
@@ -108,8 +110,8 @@ class SkillCards:
         ]
 
     def _nearness(self, vectors: Floats) -> Floats:
-        nearest = [(vectors @ own.T).max(axis=1) for own in self._keywords]
-        return (vectors @ self._wholes.T + np.stack(nearest, axis=1)) / np.float32(2)
+        nearest = np.maximum.reduceat(vectors @ self._keywords.T, self._starts, axis=1)
+        return (vectors @ self._wholes.T + nearest) / np.float32(2)
 
 
 def choose(confidences: Iterable[tuple[str, float]], *, least: float = LEAST) -> list[Skill]:

@@ -91,9 +91,8 @@ class Searcher:
         *cards* are those of the organisation that asks; only `hierarchical` looks at them. What has
         neither a term nor a vector finds nothing. Raises `IndexFailure`.
         """
-        vectors, failed = None, False
-        if strategy != "lexical":
-            vectors, failed = await self._embed(words)
+        vectors = await self._embed(words) if strategy != "lexical" else None
+        failed = strategy != "lexical" and vectors is None
         # Without its vector, a semantic search by terms is better than none.
         terms = query_terms(words) if strategy != "semantic" or failed else {}
         skills = _reached(vectors, cards) if strategy == "hierarchical" else []
@@ -105,17 +104,15 @@ class Searcher:
         return Answer(matches, strategy, degraded or failed, told)
 
     async def _ask(self, query: Query) -> tuple[list[Match], bool]:
-        if query.vector is None and not query.terms:
-            return [], False
         if isinstance(self._index, FallbackIndex):
             return await self._index.answer(query)
         return await self._index.search(query), False
 
-    async def _embed(self, words: str) -> tuple[Floats | None, bool]:
-        """A vector for each part of *words* that says something, or None; and whether it failed."""
+    async def _embed(self, words: str) -> Floats | None:
+        """A vector for each part of *words*; None if they could not be had."""
         now = asyncio.get_running_loop().time
         if self._silent_until is not None and now() < self._silent_until:
-            return None, True
+            return None
         try:
             async with asyncio.timeout(self._patience):
                 vectors = await self._embedding.embed(query_parts(words), query=True)
@@ -123,12 +120,11 @@ class Searcher:
             if self._silent_until is None:
                 log.warning("search.embedding_down", reason=str(error) or "It did not answer.")
             self._silent_until = now() + self._pause
-            return None, True
+            return None
         if self._silent_until is not None:
             self._silent_until = None
             log.info("search.embedding_up")
-        vectors = vectors[vectors.any(axis=1)]
-        return (vectors if len(vectors) else None), False
+        return vectors
 
 
 def _reached(vectors: Floats | None, cards: SkillCards | None) -> list[Skill]:

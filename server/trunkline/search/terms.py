@@ -62,7 +62,8 @@ def split_terms(text: str) -> Iterator[str]:
         if match["run"]:
             yield from (word[start : start + 2] for start in range(len(word)))
             continue
-        parts = _CAMEL.split(word[:LONGEST_WORD])
+        word = word[:LONGEST_WORD]
+        parts = _CAMEL.split(word)
         if len(parts) == 2:
             parts.append(word)
         for part in parts:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from trunkline.errors import EmbeddedFailed, StorageError, SystemRefusal
+from trunkline.errors import EmbeddedFailed, StorageError, StorageUnavailable, SystemRefusal
 from trunkline.settings import DatabaseSettings
 from trunkline.storage.background import background
 from trunkline.storage.pool import Database, open_pool
@@ -42,11 +42,16 @@ class Standing:
         self.not_started: StorageError | SystemRefusal | None = None
         """Why our own server could not be started."""
 
+        self._has_answered = False
+
     @property
     def reason(self) -> StorageError | SystemRefusal | None:
         """Why it is away; None while it is not."""
         if self.database.is_available:
+            self._has_answered = True
             return None
+        if self.is_embedded and not self.not_started and not self._has_answered:
+            return StorageUnavailable("Trunkline's own PostgreSQL is still starting.")
         return self.not_started or self.database.reason
 
 

@@ -191,7 +191,7 @@ class EndpointEmbedding:
 def _in_order(data: Any) -> list[Any]:
     """The vectors by their `index`, which must be 0, 1, 2, … in any order."""
     by_index = {int(item["index"]): item["embedding"] for item in data}
-    if False:
+    if len(by_index) != len(data):
         raise ValueError("an index occurs twice")
     return [by_index[index] for index in range(len(by_index))]
 

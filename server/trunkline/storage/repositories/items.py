@@ -5,8 +5,8 @@ A sync reads what is known of a server under a lock, compares it here, and sends
 So a list that is as it was costs one query, writes nothing, and draws no id.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import asyncpg
 
@@ -19,6 +19,9 @@ from trunkline.storage.rows import Connection, Item, ItemRow, Org, Synced, from_
 
 ATTEMPTS: Final = 5
 """How often a sync is tried when others take the names it wanted."""
+
+LOT: Final = 32_000_000
+"""Characters that one statement writes: PostgreSQL takes no message of a gigabyte."""
 
 CROSSED: Final = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
 """What a sync meets when another one takes a name between its looking and its writing."""
@@ -101,11 +104,24 @@ class ItemRepository:
             await connection.execute(run["hide"], org, plan.hide)
         if plan.rename:
             await connection.execute(run["give_up_names"], org, plan.rename)
-        if plan.update:
-            await connection.execute(run["update"], org, *zip(*plan.update, strict=True))
+        for lot in lots(plan.update):
+            await connection.execute(run["update"], org, *zip(*lot, strict=True))
         if plan.move:
             await connection.execute(run["move"], org, *zip(*plan.move, strict=True))
-        if plan.insert:
-            await connection.execute(run["insert"], org, server_id, *zip(*plan.insert, strict=True))
+        for lot in lots(sorted(plan.insert, key=lambda row: row[1])):
+            await connection.execute(run["insert"], org, server_id, *zip(*lot, strict=True))
         if plan.synced.changed:
             await connection.execute(run["announce"], server_id)
+
+
+def lots(rows: Sequence[tuple[Any, str, str, bytes, int]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """Rows to be written, in their order, as many at a time as one statement is to take."""
+    start = size = 0
+    for end, row in enumerate(rows):
+        length = sum(len(value) for value in row if isinstance(value, str))
+        if end > start and size + length > LOT:
+            yield rows[start:end]
+            start, size = end, 0
+        size += length
+    if rows[start:]:
+        yield rows[start:]
