@@ -65,7 +65,7 @@ async def gateway(
 
     With *settled* the block begins when every server has connected or failed. The database is one
     of the folder's own; `database_url=None` takes Trunkline's own server. The admin tools are only
-    offered if asked for.
+    offered, and tools only searched for, if asked for.
     """
     config = folder / "mcp.json"
     if servers is not None:
@@ -73,6 +73,7 @@ async def gateway(
         config.write_text(text)
     settings.setdefault("database_url", database_of(folder / "home"))
     settings.setdefault("admin_tools", False)
+    settings.setdefault("exposure", "full")
     chosen = Settings(
         config=config,
         home=folder / "home",

@@ -30,12 +30,14 @@ from trunkline.downstream.config import ConfigProblem, ServerConfig
 from trunkline.downstream.http import HttpClient
 from trunkline.downstream.session import Connect
 from trunkline.errors import RpcError, TrunklineError
+from trunkline.finding import Finding
 from trunkline.gateway.adapter import Adapter
-from trunkline.gateway.admin_tools import AdminTools
+from trunkline.gateway.admin_tools import DEFINITIONS, AdminTools
 from trunkline.gateway.announcements import Announcements
+from trunkline.gateway.exposure import Exposure
 from trunkline.gateway.health import Trouble
 from trunkline.gateway.held import HeldCalls
-from trunkline.index.outbox import OutboxWorker
+from trunkline.gateway.meta_tools import MetaTools
 from trunkline.models import Caller, Client, Era, Json, State
 from trunkline.plugin.host import PluginHost
 from trunkline.providers.downstream import Look
@@ -44,7 +46,6 @@ from trunkline.providers.roster import Roster
 from trunkline.providers.servers import Servers
 from trunkline.providers.transports import connect_to
 from trunkline.settings import Settings
-from trunkline.storage.repositories.outbox import OutboxRepository
 from trunkline.storage.repositories.statistics import StatisticsRepository
 from trunkline.storage.standing import Standing, standing_database
 from trunkline.wire import LATEST_MODERN, METHOD_NOT_FOUND
@@ -69,6 +70,7 @@ class App:
     reporter: Reports
     registry: Registry
     standing: Standing
+    finding: Finding
     opened: asyncio.Event
     """Set once what was stored is being served, or cannot be."""
 
@@ -216,6 +218,12 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
             patience=settings.downstream.connect_timeout,
             is_local=single_client,
         )
+        finding = Finding(settings, catalog, standing.database, registry)
+        exposure = Exposure(settings.exposure, settings.pinned)
+        admin = AdminTools(administration, exposure)
+        meta = MetaTools(catalog, exposure, finding.search, settings.search.strategy)
+        if settings.admin_tools:
+            meta.others = DEFINITIONS
         Adapter(
             catalog,
             dispatch,
@@ -224,7 +232,8 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
             providers=lambda: roster.providers,
             on_client=roster.start if single_client else _ignore,
             opened=opened,
-            own_tools=[AdminTools(administration)] if settings.admin_tools else [],
+            own_tools=[meta, admin] if settings.admin_tools else [meta],
+            exposure=exposure,
         ).install(server)
         plugins.on_change = lambda _: servers.seat_plugins()
         servers.read_file()
@@ -241,9 +250,7 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
                     registry.is_usable,
                 )
             ),
-            tasks.create_task(
-                OutboxWorker(OutboxRepository(standing.database)).run(registry.is_usable)
-            ),
+            tasks.create_task(finding.run()),
         ]
         if not single_client:
             roster.start(None)
@@ -259,6 +266,7 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
                 registry=registry,
                 standing=standing,
                 opened=opened,
+                finding=finding,
             )
         finally:
             plugins.on_change = None

@@ -8,6 +8,7 @@ component takes its section, never the whole.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_data_path
 from pydantic import (
@@ -107,6 +108,25 @@ class DatabaseSettings(Section):
     """Seconds between two looks whether a silent connection still leads somewhere."""
 
 
+class SearchSettings(Section):
+    """How tools are found."""
+
+    model: Literal["static", "minilm"] = "static"
+    """The embedding to use while no EMBEDDING_URL is set; `minilm` needs `trunkline[minilm]`."""
+
+    dimensions: PositiveInt = 1536
+    """How long the vectors of EMBEDDING_URL are."""
+
+    strategy: Literal["hybrid", "hierarchical", "lexical", "semantic"] = "hybrid"
+    """How a search asks that does not say."""
+
+    collection: str = "trunkline"
+    """What the collections in Qdrant are named after."""
+
+    timeout: PositiveFloat = 5.0
+    """Seconds that one wait on Qdrant may take."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -131,6 +151,34 @@ class Settings(BaseSettings):
     )
     """postgresql://USER:PASSWORD@HOST:5432/DATABASE. When unset: an embedded server in `home`."""
 
+    qdrant_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("QDRANT_URL", "TRUNKLINE_QDRANT_URL")
+    )
+    """A Qdrant server, such as http://127.0.0.1:6333. When unset: the index of this process."""
+
+    qdrant_api_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("QDRANT_API_KEY", "TRUNKLINE_QDRANT_API_KEY")
+    )
+    embedding_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("EMBEDDING_URL", "TRUNKLINE_EMBEDDING_URL")
+    )
+    """An OpenAI-compatible endpoint, such as https://api.openai.com/v1."""
+
+    embedding_model: str = Field(
+        default="text-embedding-3-small",
+        validation_alias=AliasChoices("EMBEDDING_MODEL", "TRUNKLINE_EMBEDDING_MODEL"),
+    )
+    embedding_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDDING_API_KEY", "TRUNKLINE_EMBEDDING_API_KEY"),
+    )
+    exposure: Literal["auto", "full", "search"] = "auto"
+    """Whether every tool is listed, or only those that find and call the others. `auto`: every
+    tool, up to forty."""
+
+    pinned: tuple[str, ...] = ()
+    """Patterns of the tools that are listed in any case."""
+
     admin_tools: bool = True
     """Whether clients that may administer are offered `add_server` and its like."""
 
@@ -138,3 +186,4 @@ class Settings(BaseSettings):
     plugins: PluginSettings = Field(default_factory=PluginSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    search: SearchSettings = Field(default_factory=SearchSettings)

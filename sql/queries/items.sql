@@ -119,6 +119,24 @@ ORDER BY position, id;
 SELECT own_name, id FROM mcp.{items}
 WHERE source_server_id = $2 AND org_id IS NOT DISTINCT FROM $1 AND hidden_at IS NULL;
 
+-- name: read
+-- $1 ids
+-- For the process itself, which serves every organisation: those that are not hidden.
+SELECT id, source_server_id, org_id, own_name, name, definition FROM mcp.{items}
+WHERE id = ANY($1::integer[]) AND hidden_at IS NULL
+ORDER BY id;
+
+-- name: page
+-- $1 the id after which, $2 how many
+-- For the process itself: everything there is, in the order of the ids.
+SELECT id, source_server_id, org_id, own_name, name, definition FROM mcp.{items}
+WHERE id > $1 AND hidden_at IS NULL
+ORDER BY id LIMIT $2;
+
+-- name: count_all
+-- For the process itself.
+SELECT count(*) FROM mcp.{items} WHERE hidden_at IS NULL;
+
 -- name: find
 -- $1 org id, $2 ids
 -- Those of the items that an organisation may see.

@@ -69,6 +69,12 @@ SELECT id, org_id, name, origin, config, about, position FROM mcp.servers
 WHERE hidden_at IS NULL AND org_id IS NOT DISTINCT FROM $1
 ORDER BY position, id;
 
+-- name: read
+-- $1 ids
+-- For the process itself, which serves every organisation.
+SELECT id, org_id, name, origin, config, about, position FROM mcp.servers
+WHERE id = ANY($1::integer[]) AND hidden_at IS NULL;
+
 -- name: lock
 -- $1 org id, $2 server id
 -- Waits for a sync of the server, so that the next statement sees what it left.

@@ -114,5 +114,7 @@ async def test_who_joins_a_computation_that_was_given_up_gets_another(flights: F
         given_up.cancel()
         await anyio.wait_all_tasks_blocked()
 
-        assert await work.join(other) == (1, False)
-    ended.set()
+        try:
+            assert await work.join(other) == (1, False)
+        finally:
+            ended.set()

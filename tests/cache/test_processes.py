@@ -1,4 +1,4 @@
-"""Two processes with a cache each, on one Redis."""
+"""Processes with a cache each, on one Redis."""
 
 import asyncio
 import json
@@ -73,6 +73,18 @@ async def kept(server: RedisServer, key: str) -> None:
     with anyio.fail_after(LIMIT):
         while not server.client.exists(Address.of("tool", None, key).value):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
+
+
+async def test_nothing_heavy_is_imported_before_the_cache_is_opened() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "import sys, trunkline.cache.connection; print(*sys.modules)"),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "server")},
+    )
+    with anyio.fail_after(LIMIT):
+        said, _ = await process.communicate()
+
+    assert not {b"redis", b"fakeredis"} & set(said.split())
 
 
 async def test_what_one_computes_the_other_finds_until_one_of_them_invalidates_it(

@@ -3,8 +3,8 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ async def until(holds: Callable[[], Any]) -> None:
     with anyio.fail_after(LIMIT):
         while not holds():  # noqa: ASYNC110 - what servers agree on sets no event of ours
             await asyncio.sleep(0.05)
+
+
+def is_primary(server: RedisServer) -> bool:
+    try:
+        return server.client.role()[0] == b"master"
+    except redis.ConnectionError:  # everybody is thrown out when it becomes one
+        return False
 
 
 async def constant(value: Any) -> Any:
@@ -70,52 +77,88 @@ def sentinel() -> Iterator[tuple[str, RedisServer, RedisServer]]:
         yield f"redis+sentinel://127.0.0.1:{watch.port}/main/0", primary, replica
 
 
+@pytest.mark.parametrize("loss", ["killed", "paused"])
 async def test_a_primary_is_found_through_sentinel_and_its_successor_too(
-    sentinel: tuple[str, RedisServer, RedisServer],
+    sentinel: tuple[str, RedisServer, RedisServer], loss: str
 ) -> None:
     url, primary, replica = sentinel
     watch: Any = redis.Redis.from_url(f"redis://{url.split('//')[1].split('/')[0]}")
     await until(lambda: len(watch.execute_command("SENTINEL REPLICAS", "main")) == 1)
     await until(lambda: replica.client.info("replication")["master_link_status"] == "up")
-    async with opened(url, QUICK) as cache, load(cache) as truth:
-        primary.kill()
-        before = truth.lookups
-        await until(lambda: truth.lookups > before + 20)
-        await until(lambda: replica.client.role()[0] == b"master")
-        await back(cache)
+    async with opened(url, QUICK) as one, opened(url, QUICK) as other:
+        async with load(one, other) as truth:
+            if loss == "killed":
+                primary.kill()
+            else:
+                primary.pause()
+            before = truth.lookups
+            await until(lambda: truth.lookups > before + 20)
+            await until(lambda: is_primary(replica))
+            await back(one)
+            await back(other)
+            if loss == "paused":
+                primary.resume()  # and it still takes itself for the primary
 
 
 # -- Cluster --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[list[RedisServer]]:
-    """Three primaries that share the slots."""
+@contextmanager
+def cluster_of(primaries: int, *, others: int = 1) -> Generator[tuple[list[RedisServer], str]]:
+    """Primaries that share the slots, and others that have none yet; and the address."""
     with ExitStack() as stack:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
         nodes = [
             stack.enter_context(redis_server(*options, port=free_port(), bus=True))
-            for _ in range(3)
+            for _ in range(primaries + others)
         ]
         for number, node in enumerate(nodes):
-            first, last = 16384 * number // 3, 16384 * (number + 1) // 3 - 1
-            node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            first, last = 16384 * number // primaries, 16384 * (number + 1) // primaries - 1
+            if number < primaries:
+                node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
             node.client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].bus)
-        yield nodes
+        yield nodes, f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in nodes)}"
+
+
+async def agreed(nodes: list[RedisServer]) -> None:
+    """Wait until every node knows of all."""
+
+    def holds() -> bool:
+        said = [node.client.execute_command("CLUSTER INFO") for node in nodes]
+        return all(
+            (info["cluster_state"], info["cluster_known_nodes"]) == ("ok", str(len(nodes)))
+            for info in said
+        )
+
+    await until(holds)
+
+
+def owner(primaries: list[RedisServer], key: str) -> RedisServer:
+    """Who has *key*."""
+    slot = primaries[0].client.execute_command("CLUSTER KEYSLOT", key)
+    last = [16384 * (number + 1) // len(primaries) - 1 for number in range(len(primaries))]
+    return next(node for node, end in zip(primaries, last, strict=True) if slot <= end)
+
+
+@pytest.fixture(scope="module")
+def shared_cluster() -> Iterator[tuple[list[RedisServer], str]]:
+    with cluster_of(3, others=0) as shared:
+        yield shared
 
 
 @pytest.fixture
-async def cluster(nodes: list[RedisServer]) -> str:
-    def agreed() -> bool:
-        said = [node.client.execute_command("CLUSTER INFO") for node in nodes]
-        return all(
-            (info["cluster_state"], info["cluster_known_nodes"]) == ("ok", "3") for info in said
-        )
+def nodes(shared_cluster: tuple[list[RedisServer], str]) -> list[RedisServer]:
+    return shared_cluster[0]
 
-    await until(agreed)
+
+@pytest.fixture
+async def cluster(shared_cluster: tuple[list[RedisServer], str]) -> str:
+    """The address of three nodes that are empty and agree."""
+    nodes, url = shared_cluster
+    await agreed(nodes)
     for node in nodes:
         node.client.flushall()
-    return f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in nodes)}"
+    return url
 
 
 async def test_a_cluster_keeps_the_keys_of_an_org_together_and_those_of_two_apart(
@@ -170,8 +213,7 @@ async def test_patterns_and_cleanup_reach_every_node_of_a_cluster(
 async def test_a_cluster_whose_node_restarts_during_load_is_used_again(
     cluster: str, nodes: list[RedisServer]
 ) -> None:
-    slot = nodes[0].client.execute_command("CLUSTER KEYSLOT", Address.of("tool", None, "x").value)
-    node = nodes[next(n for n in range(3) if slot < 16384 * (n + 1) // 3)]
+    node = owner(nodes, Address.of("tool", None, "truth").value)
     async with opened(cluster, QUICK) as cache, load(cache) as truth:
         node.kill()
         before = truth.lookups
@@ -197,3 +239,19 @@ async def test_a_node_of_a_cluster_that_restarts_with_old_data_is_not_believed(
         for one in (cache, other, cache, other):
             assert await truth.ask(one) == 2
             await back(one)
+
+
+async def test_the_replica_of_a_node_that_hangs_takes_over_and_is_used() -> None:
+    with cluster_of(3) as (nodes, url):
+        await agreed(nodes)
+        replica = nodes[-1]
+        async with opened(url, QUICK) as cache, load(cache) as truth:
+            primary = owner(nodes[:3], Address.of("tool", None, "truth").value)
+            name = primary.client.execute_command("CLUSTER MYID")
+            replica.client.execute_command("CLUSTER REPLICATE", name)
+            await until(lambda: replica.client.info("replication")["master_link_status"] == "up")
+            primary.pause()
+            before = truth.lookups
+            await until(lambda: truth.lookups > before + 20)
+            await until(lambda: is_primary(replica))
+            await back(cache)

@@ -44,7 +44,7 @@ async def back(cache: Cache) -> None:
 
 
 async def is_hit(cache: Cache, key: str = "key") -> bool:
-    """Whether a value that was just computed is found."""
+    """Whether a value that was just computed is found, or just being kept."""
     numbers = count()
 
     async def compute() -> int:
@@ -237,13 +237,13 @@ class Wire:
     """Passes on what is said, and breaks off at a word."""
 
     def __init__(self, server: RedisServer) -> None:
-        self._path = str(server.folder / "socket")
+        self.server = server
         self.url = ""
         self.word: bytes | None = None
         self.cuts = 0
 
     async def lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_unix_connection(self._path)
+        there, back = await asyncio.open_unix_connection(str(self.server.folder / "socket"))
         async with anyio.create_task_group() as group:
             group.start_soon(self._pass_on, reader, back)
             group.start_soon(self._pass_on, there, writer)
@@ -278,6 +278,40 @@ async def test_an_invalidation_is_not_forgotten_however_often_it_fails(
 
             assert await truth.ask(cache) == 2
             assert await truth.ask(other) == 2
+
+
+async def test_an_address_that_leads_elsewhere_after_an_incident_is_followed(
+    own_server: RedisServer,
+) -> None:
+    async def use(cache: Cache, name: str) -> None:
+        names = (f"{name}{number}" for number in range(20))
+        assert all(await asyncio.gather(*(is_hit(cache, name) for name in names)))
+
+    settings = CacheSettings(timeout=1)  # all of it goes through this test's own loop
+    with redis_server() as successor:
+        async with cutting(own_server) as wire, opened(wire.url, settings) as cache:
+            await use(cache, "before")
+            own_server.pause()
+            await until_not_in_use(cache)
+            wire.server = successor
+            own_server.resume()
+            own_server.client.flushall()
+            await back(cache)
+            await use(cache, "after")
+            await until(
+                lambda: (
+                    sum(len(one.client.keys("*after*")) for one in (own_server, successor)) == 20
+                )
+            )
+
+        assert own_server.client.keys("mcp:*after*") == []
+
+
+async def until_not_in_use(cache: Cache) -> None:
+    """Ask until somebody notices."""
+    with anyio.fail_after(LIMIT):
+        while cache.is_available:
+            await Truth().ask(cache)
 
 
 # -- without Redis --------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 SERVER = Path(__file__).parents[2] / "server"
-PATIENCE = 0.3
+PATIENCE = 1.0
 ONCE = Backoff(attempts=1, timeout=5.0)
 
 
@@ -164,11 +164,12 @@ async def test_searches_side_by_side_wait_side_by_side(
     async def search() -> None:
         found.append(await index.search(query("letter")))
 
-    with anyio.fail_after(5):
+    with capture_logs() as logs, anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             for _ in range(20):
                 group.start_soon(search)
 
+    assert events(logs) == ["qdrant.down"]
     assert [names(matches) for matches in found] == [["send"]] * 20
     assert index.is_down
 

@@ -245,13 +245,16 @@ async def test_a_worker_that_dies_between_delivering_and_settling_leaves_its_err
     assert await OutboxRepository(database).backlog() == 0
 
 
-async def test_what_changes_while_it_is_delivered_is_delivered_again(database: Database) -> None:
+async def test_what_changes_while_it_is_delivered_is_delivered_again_by_nobody_else_before(
+    database: Database,
+) -> None:
     tools, server = ItemRepository(database, "tools"), await a_server(database)
     await tools.sync(None, server, items("send", "read"))
     worker = OutboxWorker(OutboxRepository(database), shelf := Shelf(database))
 
     async def change() -> None:
         await tools.sync(None, server, items("send", text="Send a letter."))
+        assert not await OutboxWorker(OutboxRepository(database), shelf).work()
 
     shelf.meanwhile = change
     assert await worker.work()

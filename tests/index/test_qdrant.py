@@ -217,6 +217,8 @@ async def test_a_limit_beyond_what_is_usually_fused_is_kept(index: QdrantIndex) 
     await index.upsert([point(number, f"tool{number} letter") for number in range(1, 601)])
 
     assert len(await index.search(query("letter", limit=550))) == 550
+    by_words = query("letter", vector=None, boosts={"email": 1.0}, limit=550)
+    assert len(await index.search(by_words)) == 550
     assert len(await index.search(query("letter", limit=-1))) == 0
 
 

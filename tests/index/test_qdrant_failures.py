@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect"),  # in local mode
 ]
 
-IMPATIENT = Backoff(base_delay=0.001, timeout=0.2)
+IMPATIENT = Backoff(base_delay=0.001, timeout=1.0)
 PASSING: list[Fault] = [
     Status(503),
     Status(500),
@@ -227,6 +227,13 @@ async def test_a_refusal_is_raised_at_once(
     assert said in str(refused.value)
     assert len(server.seen("upsert")) == 2
     assert logs == []
+
+
+async def test_a_search_that_is_refused_says_why(server: StandIn, index: QdrantIndex) -> None:
+    server.fail("search", Status(400))
+
+    with pytest.raises(IndexRefused, match="on purpose"):
+        await index.search(query("letter"))
 
 
 async def test_a_server_that_restarts_in_the_middle_of_an_upsert_loses_nothing(

@@ -37,6 +37,8 @@ def shape(hits: list[Hit]) -> list[list[str]]:
             ("create_bulk_tasks", "Creates multiple tasks in one list. Use listId or listName."),
             ("createBulkTasks", "Create multiple tasks in one list; use listId or listName"),
         ),
+        (("createIssue", "Open an issue."), ("create_issue", "Open an issue")),
+        (("create issue", "Open an issue."), ("CREATE-ISSUE", "Open an issue")),
         (
             ("get_note", "获取笔记内容,参数url要带上xsec_token"),
             ("get-note", "获取笔记内容,参数url要带上 xsec_token。"),
@@ -59,6 +61,7 @@ def test_a_tool_that_two_servers_have_is_one_hit(
         (("list_pages", "List the pages of a wiki"), ("delete_pages", "List the pages of a wiki")),
         (("update_project", "Update a project in Todoist"), ("update_project", "Update a project")),
         (("search", ""), ("search", "")),
+        (("🎵", "Play an audio file."), ("🛑", "Play an audio file.")),
         (("search", "🔎"), ("search", "🔎")),
         (("get_forecast", "Weather by city"), ("get_forecast", "Sales by quarter")),
     ],

@@ -126,7 +126,7 @@ def test_the_surest_skill_is_the_primary_one_from_a_half(
 
 ROOT = Path(__file__).parents[2]
 LABELS = ROOT / "tests" / "data" / "skill_labels.json"
-"""By set and tool: the skills that somebody who read the tool would accept, the best one first."""
+"""By set and tool: the skills that fit the tool, the best one first."""
 
 SETS = Path(os.environ.get("TRUNKLINE_RETRIEVAL", ROOT.parent / "shared/retrieval"))
 
@@ -166,7 +166,7 @@ def test_every_judged_tool_has_skills_that_exist(dealt: list[SkillRow]) -> None:
         ("toucan_catalogue_unseen", 0.55, 0.6),
     ],
 )
-async def test_real_tools_get_the_skills_that_a_person_gives_them(
+async def test_real_tools_get_skills_that_fit_them(
     dealt: list[SkillRow], name: str, first: float, sure: float
 ) -> None:
     tools = list(judged(name))

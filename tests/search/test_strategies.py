@@ -158,7 +158,7 @@ async def test_a_query_that_is_near_to_no_skill_goes_directly(shelf: Shelf) -> N
 
 
 async def test_a_query_for_several_things_has_the_skills_of_each(shelf: Shelf) -> None:
-    words = "Tell me about the storm and the rain. Then send it in an email."
+    words = "The forecast of a storm with rain. Then send it in an email."
 
     answer = await shelf.search(words, "hierarchical")
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline.models import KINDS, Json, Kind
-from trunkline.search.text import LONGEST_DENSE, ItemText
+from trunkline.search.text import LONGEST_DENSE, MOST_PARAMETERS, ItemText
 
 ISSUE: Json = {
     "name": "create_issue",
@@ -114,6 +114,15 @@ def test_what_is_endless_is_cut() -> None:
     assert ": dump. word" in text.dense
     assert "dump" in text.count_terms()
     assert sum(text.count_terms().values()) < 5_000
+
+
+def test_of_many_parameters_the_first_are_read() -> None:
+    properties = {f"field{number}": {} for number in range(MOST_PARAMETERS + 1)}
+
+    terms = read({"name": "get", "inputSchema": {"properties": properties}}).count_terms()
+
+    assert f"field{MOST_PARAMETERS - 1}" in terms
+    assert f"field{MOST_PARAMETERS}" not in terms
 
 
 def test_half_a_surrogate_pair_can_be_embedded_and_hashed() -> None:

@@ -154,12 +154,25 @@ async def guest(dsn: str, postgres: Cluster) -> AsyncIterator[str]:
     owner = await asyncpg.connect(dsn)
     await owner.execute(
         f"CREATE ROLE {name} LOGIN PASSWORD 'right'; GRANT USAGE ON SCHEMA mcp TO {name};"
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA mcp TO {name}; SELECT pg_reload_conf();"
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA mcp TO {name};"
     )
+    await reload(owner, dsn)
     yield name
     rules.write_text(before)
-    await owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}; SELECT pg_reload_conf();")
+    await owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+    await reload(owner, dsn)
     await owner.close()
+
+
+async def reload(owner: asyncpg.Connection, dsn: str) -> None:
+    """Have the server read its rules again: what connects afterwards is let in by them."""
+    before = after = await owner.fetchval("SELECT pg_conf_load_time()")
+    await owner.execute("SELECT pg_reload_conf()")
+    async with asyncio.timeout(30):
+        while after == before:
+            newcomer = await asyncpg.connect(dsn)
+            after = await newcomer.fetchval("SELECT pg_conf_load_time()")
+            await newcomer.close()
 
 
 async def test_a_listing_is_refused_to_who_has_a_wrong_password_or_no_right_to_change(

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import anyio
@@ -26,7 +26,6 @@ from trunkline.storage.queries import TABLES
 from trunkline.storage.repositories.items import ItemRepository
 from trunkline.storage.repositories.listings import Listed, ListingRepository
 from trunkline.storage.repositories.orgs import OrgRepository
-from trunkline.storage.repositories.servers import ServerRepository
 from trunkline.storage.rows import Item, Org
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +58,10 @@ Said = tuple[str, str, str]
 """One item: own name, name, description."""
 
 
+Edit = Literal["again", "turned round", "names exchanged"]
+"""What a server makes of its last list."""
+
+
 @dataclass(frozen=True)
 class Step:
     """
@@ -70,7 +73,7 @@ class Step:
 
     scope: int
     server: int
-    items: dict[Kind, list[Said]]
+    items: dict[Kind, list[Said]] | Edit
     about: str
     cut_at: str | None
     then_caught_up: bool
@@ -82,13 +85,14 @@ steps = st.builds(
     Step,
     scope=st.sampled_from([0, 0, 0, 1, 2]),
     server=st.sampled_from([0, 0, 1]),
-    items=st.fixed_dictionaries({}, optional={kind: st.lists(said, max_size=4) for kind in KINDS}),
+    items=st.fixed_dictionaries({kind: st.lists(said, max_size=5) for kind in KINDS})
+    | st.sampled_from(["again", "turned round", "names exchanged"]),
     about=st.sampled_from(["", "Be kind."]),
-    cut_at=st.none() | st.sampled_from(["servers", "outbox", *TABLES.values()]),
+    cut_at=st.sampled_from([*[None] * 6, "servers", "outbox", *TABLES.values()]),
     then_caught_up=st.booleans(),
     then_restarted=st.booleans(),
 )
-stories = st.lists(steps, max_size=12)
+stories = st.lists(steps, min_size=5, max_size=12)
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +146,32 @@ class Model:
     ids: dict[tuple[int, int, Kind, str], int] = field(default_factory=dict)
     queued: dict[tuple[int, int, Kind, str], str] = field(default_factory=dict)
 
+    def said(self, step: Step) -> dict[Kind, list[Said]]:
+        """What a server lists in a step."""
+        if not isinstance(step.items, str):
+            return {kind: step.items.get(kind, []) for kind in KINDS}
+        last = self.live.get((step.scope, step.server), {})
+        lists: dict[Kind, list[Said]] = {kind: list(last.get(kind, {}).values()) for kind in KINDS}
+        if step.items == "turned round":
+            return {kind: said[::-1] for kind, said in lists.items()}
+        if step.items == "names exchanged":
+            return {
+                kind: [
+                    (own, other[1], text)
+                    for (own, _, text), other in zip(said, said[1:] + said[:1], strict=True)
+                ]
+                for kind, said in lists.items()
+            }
+        return lists
+
     def take(self, step: Step) -> None:
         """What a sync that came to its end has changed."""
-        key = step.scope, step.server
+        key, lists = (step.scope, step.server), self.said(step)
         before, self.live[key] = self.live.get(key, {}), {}
         self.about[key] = step.about
         for kind in KINDS:
             old = before.get(kind, {})
-            new = self.live[key][kind] = self._kept(step, kind)
+            new = self.live[key][kind] = self._kept(step, kind, lists[kind])
             for own in old.keys() | new.keys():
                 if old.get(own) != new.get(own):
                     self.queued[*key, kind, own] = "upsert" if own in new else "delete"
@@ -161,12 +183,12 @@ class Model:
                 del self.ids[key]
         self.queued = {}
 
-    def _kept(self, step: Step, kind: Kind) -> dict[str, Said]:
+    def _kept(self, step: Step, kind: Kind, said: Sequence[Said]) -> dict[str, Said]:
         """The first of those with one own name or name, without the names of other servers."""
         neighbour = self.live.get((step.scope, 1 - step.server), {}).get(kind, {})
         names = {one[1] for one in neighbour.values()}
         kept: dict[str, Said] = {}
-        for one in step.items.get(kind, []):
+        for one in said:
             if one[0] not in kept and one[1] not in names:
                 kept[one[0]] = one
                 names.add(one[1])
@@ -179,7 +201,7 @@ async def live(
     """One step, taken by the database and by the model."""
     items: dict[Kind, Sequence[Item]] = {
         kind: [item(own, name=name, description=text) for own, name, text in said]
-        for kind, said in step.items.items()
+        for kind, said in model.said(step).items()
     }
     listed = listing(f"server{step.server}", items, about={"instructions": step.about})
     syncing = ListingRepository(database).sync(model.scopes[step.scope], listed)

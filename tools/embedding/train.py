@@ -36,14 +36,14 @@ SHARE_FROM_TOOLS: Final = 0.7
 STEPS: Final = 600
 BATCH: Final = 400
 RATE: Final = 8e-3
-WEIGHT_RATE: Final = 1e-2
+WEIGHT_RATE: Final = 3e-3
 WARM_UP: Final = 50
 """Steps until the rates are full; from then on they fall to nothing."""
 
 LEFT_OUT: Final = 0.1
 """Of a text's tokens, in every batch others: so that none is relied on."""
 
-KEPT: Final = 0.75
+KEPT: Final = 0.5
 """How far the result goes from the start to what was learnt: see `Table.between`."""
 
 

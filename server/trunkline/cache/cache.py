@@ -18,19 +18,15 @@ of random bytes. From this follows what the cache promises:
       └── miss: stamp ── join the computation ── value ── keep under the stamp
 """
 
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
-from secrets import token_bytes
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from trunkline.cache import metrics, values
+from trunkline.cache import metrics
 from trunkline.cache.breaker import Breaker
 from trunkline.cache.failures import CacheFailure
 from trunkline.cache.flights import Flights
@@ -41,55 +37,33 @@ from trunkline.cache.keys import (
     full_pattern,
     generation,
     generations_covered,
-    is_generation,
 )
-from trunkline.cache.reader import Reader
 from trunkline.cache.settings import CacheSettings
+from trunkline.cache.shelf import Shelf, Sight
 
 if TYPE_CHECKING:
-    from trunkline.cache.store import Found, Store
+    from trunkline.cache.store import Store
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-GENERATION_TTL: Final = 24 * 3600.0
-"""Seconds a generation lasts. Its end is a miss for what was made under it."""
-
-LONGEST_TTL: Final = 24 * 3600.0
-"""Seconds a value lasts at most, whoever says what."""
-
-ATTEMPTS: Final = 3
-"""How often missing generations are made before Redis is taken not to keep them."""
-
-MISSING: Final = object()
-"""Instead of a value, which may be None."""
-
 Ttl = float | Callable[[Any], float] | None
 """Seconds, or how to tell them from the value; 0 keeps nothing, None is the namespace's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What a look into the cache has shown."""
-
-    stamp: bytes
-    """What a value has to be computed under to be kept, and who computes it at the same time."""
-
-    is_hit: bool = False
-    value: Any = None
-    may_keep: bool = True
-    """Whether a value computed after this look may be kept."""
-
-
 class Cache:
-    """Use it through `open_cache`. No method raises anything, except what a computation raises."""
+    """
+    Use it through `open_cache`.
+
+    Nothing here raises because of Redis, except `store`, which asks for Redis itself.
+    """
 
     def __init__(
         self, connect: Callable[[], Awaitable["Store"]], settings: CacheSettings, group: TaskGroup
     ) -> None:
         """*connect* makes the store, without waiting for it; *group* runs the computations."""
-        self._connect, self._settings = connect, settings
+        self._connect, self._settings, self._group = connect, settings, group
         self._ttls: dict[Namespace, float] = {
             "tool": settings.tool_ttl,
             "tool_list": settings.list_ttl,
@@ -101,8 +75,8 @@ class Cache:
         }
         self._breaker = Breaker()
         self._flights = Flights(group)
-        self._reader = Reader(self._ask)
         self._store: Store | None = None
+        self._shelf: Shelf | None = None
         self._owed: set[str] = set()
         """Generations whose removal Redis has not confirmed."""
 
@@ -135,9 +109,7 @@ class Cache:
 
     async def run(self) -> None:
         """What has to be going on for Redis to be used. Ends by cancellation only."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._reader.run)
-            await self._breaker.run(self._mend)
+        await self._breaker.run(self._mend)
 
     async def close(self) -> None:
         """Let go of Redis, when `run` has ended."""
@@ -220,9 +192,7 @@ class Cache:
         log.debug(f"Cache INVALIDATE: {pattern} ({removed} keys)", pattern=pattern, keys=removed)
         return removed
 
-    async def _remove(
-        self, generations: Sequence[str] | set[str], keys: Sequence[str] = ()
-    ) -> bool:
+    async def _remove(self, generations: Collection[str], keys: Sequence[str] = ()) -> bool:
         """Remove generations, whatever becomes of the keys; whether Redis has confirmed it."""
         self._epoch += 1
         reason = self.reason
@@ -248,7 +218,9 @@ class Cache:
         """Connect, and do what is owed. Raises `CacheFailure`."""
         if self._store is None:
             self._store = await self._connect()
-        await self._store.probe()
+            self._shelf = Shelf(self._store, self._settings)
+            self._group.start_soon(self._shelf.run)
+        await self._store.begin()
         while self._owed:
             owed, self._owed = self._owed, set()
             try:
@@ -257,29 +229,12 @@ class Cache:
                 self._owed |= owed
                 raise
 
-    async def _ask(self, keys: Sequence[str]) -> "dict[str, Found]":
-        """What is at *keys*. Generations that are missing are made, and then read like others."""
-        assert self._store is not None
-        found: dict[str, Found] = {}
-        missing: list[str] = []
-        for _ in range(ATTEMPTS):
-            found = await self._store.read(keys)
-            again = set(missing)
-            missing = [key for key in keys if found[key].value is None and is_generation(key)]
-            if not missing:
-                break
-            if again.intersection(missing):  # something stands there that is no string
-                await self._store.unlink(missing)
-            await self._store.create({key: token_bytes(12) for key in missing}, GENERATION_TTL)
-        return found
-
     async def _look(self, address: Address) -> Sight:
         """Look into Redis, if it is in use."""
-        if self.is_available:
+        if self._shelf is not None and self.is_available:
             started = perf_counter()
             try:
-                found = await self._reader.read((*address.generations, address.value))
-                if (sight := await self._judge(address, found)) is not None:
+                if (sight := await self._shelf.look(address)) is not None:
                     metrics.SECONDS.labels(address.namespace).observe(perf_counter() - started)
                     return sight
             except CacheFailure as failure:
@@ -287,53 +242,14 @@ class Cache:
         metrics.BYPASSED.labels(address.namespace).inc()
         return Sight(b"epoch %d" % self._epoch, may_keep=False)
 
-    async def _judge(self, address: Address, found: "Mapping[str, Found]") -> Sight | None:
-        """What was found means; None if Redis does not keep the generations it is given."""
-        generations = [found[key] for key in address.generations]
-        if any(generation.value is None for generation in generations):
-            return None
-        stamp = blake2b(digest_size=values.STAMP_SIZE)
-        for token, server in generations:
-            stamp.update(b"%b/%b/" % (server, token))
-        data, mark = found[address.value].value, stamp.digest()
-        if data is not None and (value := await self._open(address, data, mark)) is not MISSING:
-            metrics.HITS.labels(address.namespace).inc()
-            return Sight(mark, is_hit=True, value=value)
-        metrics.MISSES.labels(address.namespace).inc()
-        return Sight(mark)
-
-    async def _open(self, address: Address, data: bytes, stamp: bytes) -> Any:
-        """The value in *data*, or `MISSING` if it is not one of this stamp."""
-        assert self._store is not None
-        if values.stamp_of(data) == stamp:
-            try:
-                return values.decode(data)
-            except ValueError:
-                pass
-        elif values.is_ours(data):
-            metrics.STALE.labels(address.namespace).inc()
-            return MISSING
-        metrics.POISONED.labels(address.namespace).inc()
-        await self._store.unlink([address.value])
-        return MISSING
-
     async def _keep(self, address: Address, stamp: bytes, value: Any, ttl: Ttl) -> None:
-        """Store a value, if it is one to be stored."""
+        """Store a value, if it is one to be stored and Redis is in use."""
         seconds = self._seconds(address.namespace, value, ttl)
-        if not seconds > 0 or not self.is_available or self._store is None:
-            return
-        try:
-            data = values.encode(value, stamp)
-        except ValueError as error:
-            log.warning("cache.not_json", namespace=address.namespace, error=str(error))
-            return
-        if len(data) > self._settings.max_value:
-            return
-        early = 1 - self._settings.jitter * random.random()  # noqa: S311 - spreads, hides nothing
-        try:
-            await self._store.write(address.value, data, min(seconds, LONGEST_TTL) * early)
-        except CacheFailure as failure:
-            self._fail("write", failure)
+        if self._shelf is not None and self.is_available and seconds > 0:
+            try:
+                await self._shelf.keep(address, stamp, value, seconds)
+            except CacheFailure as failure:
+                self._fail("write", failure)
 
     def _seconds(self, namespace: Namespace, value: Any, ttl: Ttl) -> float:
         if callable(ttl):

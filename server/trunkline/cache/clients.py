@@ -22,10 +22,12 @@ LARGEST: Final = 64 * 1024 * 1024
 
 def open_store(address: RedisAddress | None, settings: CacheSettings) -> Store:
     """The store at *address*, or one in this process. Nothing is connected yet."""
-    servers = Servers()
-    waits: dict[str, Any] = {"timeout": settings.timeout, "patience": settings.connect_timeout}
     if address is None:
-        return InProcess(**waits)
+        return InProcess(timeout=settings.timeout, patience=settings.connect_timeout)
+    servers = Servers()
+    # Long enough for one of the hosts to answer when the others hang.
+    patience = settings.connect_timeout * (1 + len(address.hosts))
+    waits: dict[str, Any] = {"timeout": settings.timeout, "patience": patience}
     if address.form == "sentinel":
         return Store(*_sentinel(address, settings, servers), **waits)
     if address.form == "cluster":
@@ -82,7 +84,7 @@ def _sentinel(address: RedisAddress, settings: CacheSettings, servers: Servers) 
     identity = {"username": address.username, "password": address.password}
     sentinel = Sentinel(
         address.hosts,
-        sentinel_kwargs={**waits, "socket_timeout": settings.connect_timeout},
+        sentinel_kwargs=waits | {"socket_timeout": settings.timeout, "ssl": address.tls},
         ssl=address.tls,
     )
     primary = sentinel.master_for(
@@ -92,12 +94,14 @@ def _sentinel(address: RedisAddress, settings: CacheSettings, servers: Servers) 
 
 
 def _cluster(address: RedisAddress, settings: CacheSettings, servers: Servers) -> Any:
+    # The client itself has to notice a node that hangs, to ask another for its successor.
+    waits: dict[str, Any] = _waits(settings) | {"socket_timeout": settings.timeout}
     cluster = RedisCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
         username=address.username,
         password=address.password,
         ssl=address.tls,
-        **_waits(settings),
+        **waits,
     )
     # The constructor takes no hook for new connections; its nodes do.
     hook = {"redis_connect_func": servers.greet}

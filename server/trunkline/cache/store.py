@@ -180,9 +180,18 @@ class Store:
         async with self._turn(self._timeout):
             await self.client.flushdb()
 
-    async def probe(self) -> None:
-        """See whether there is somebody who takes changes."""
+    async def begin(self) -> None:
+        """
+        See who is there now, and whether they take changes.
+
+        Old connections are let go first. One of them may lead to a primary that was replaced while
+        it hung, and that does not know yet.
+        """
         async with _conversation(self._patience):
+            if isinstance(self.client, RedisCluster):
+                await self.client.aclose()  # it asks for the nodes again at its next command
+            else:
+                await self.client.connection_pool.disconnect(inuse_connections=False)
             await self.client.set(PROBE, b"", px=1000)
 
     async def close(self) -> None:

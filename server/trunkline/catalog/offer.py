@@ -64,6 +64,9 @@ class Offer:
     entries: Mapping[Kind, tuple[Entry, ...]]
     """In the provider's own order; no two of a kind have the same `own`."""
 
+    title: str
+    """What it calls itself, for people."""
+
     instructions: str | None
     ttl_ms: int
     cache_scope: Literal["public", "private"]
@@ -97,6 +100,7 @@ class Offer:
             provider.position,
             provider.org,
             entries,
+            _title_of(listing),
             listing.instructions,
             listing.ttl_ms,
             listing.cache_scope,
@@ -157,6 +161,11 @@ def _name_of(item: Any) -> str:
     """The name of a tool as it came; "" if it has none, which no rule is about."""
     name = item.get("name") if isinstance(item, dict) else None
     return name if isinstance(name, str) else ""
+
+
+def _title_of(listing: Listing) -> str:
+    title = listing.server_info.get("title")
+    return title if isinstance(title, str) else ""
 
 
 def _is_allowed(name: str, rules: ToolRules) -> bool:

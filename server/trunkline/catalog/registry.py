@@ -202,20 +202,14 @@ class Registry:
         """Bring the schema up to date, and everything that is stored into the catalog."""
         await self._records.migrate()
         rows = await self._records.servers()
-        providers = self._servers.roster.providers
-        unheard = {one: one.listing for one in providers if self._is_unheard(one)}
         self._storing.begin(await self._records.listings(rows))
         self._usable.set()
         self._is_dirty, self.trouble = True, None
         self._take_added(rows)
-        for provider, listing in unheard.items():
-            if provider.listing is listing:
+        for provider in self._servers.roster.providers:
+            if not provider.is_heard:
                 self._learn(provider)
         await self._tidy(rows)
-
-    def _is_unheard(self, provider: DownstreamProvider) -> bool:
-        """Whether its server has not said yet what it offers."""
-        return provider.listing is None or self._storing.is_kept(provider.listing)
 
     def _learn(self, provider: DownstreamProvider) -> None:
         """Have a provider offer what is stored of it, unless it can be asked itself."""

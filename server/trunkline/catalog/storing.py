@@ -34,6 +34,7 @@ class _Part:
     position: int
     fingerprint: str
     listing: Listing
+    is_heard: bool
     entries: Entries
 
     def listed(self, name: str) -> Listed:
@@ -101,10 +102,6 @@ class Storing:
             return None
         return kept if kept is not None and kept.fingerprint == config.fingerprint else None
 
-    def is_kept(self, listing: Listing | None) -> bool:
-        """Whether a provider has this listing from the rows, and not from its server."""
-        return any(kept.listing is listing for kept in self._kept.values())
-
     async def tool_ids(self, server: str) -> Mapping[str, int]:
         """The ids of a server's tools by its own names; none while it is not stored."""
         if (stored := self._stored.get(server)) is None:
@@ -136,6 +133,8 @@ class Storing:
         ):
             self._stored[name] = _Stored(part, org, kept.server_id)
             return False
+        if not part.is_heard:
+            return False  # what its predecessor listed is served until it has spoken itself
         self._followed.discard(name)
         try:
             result = await self._records.sync(org, listed)
@@ -167,6 +166,7 @@ class Storing:
             row.position if row is not None else offer.position,
             provider.config.fingerprint,
             provider.listing,
+            provider.is_heard,
             entries_of(draft, offer),
         )
 

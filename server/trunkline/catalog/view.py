@@ -100,6 +100,15 @@ class View:
         """What one provider has here, under the names that were settled, in its order."""
         return self._by_provider[kind].get(provider, ())
 
+    @cached_property
+    def providers(self) -> frozenset[str]:
+        """Whoever has anything here, by name."""
+        return frozenset(offer.provider for offer in self._offers)
+
+    def of_origin(self, kind: Kind, provider: str, own: str) -> Entry | None:
+        """What a provider has under a name, URI or template of its own; None if it is not here."""
+        return self._by_origin.get((kind, provider, own))
+
     def tool(self, name: str) -> Entry:
         """Raises `ToolNotFound` with similar names."""
         if (entry := self._entries["tools"].get(name)) is None:
@@ -203,6 +212,14 @@ class View:
             for entry in entries.values():
                 found[kind][entry.provider].append(entry)
         return found
+
+    @cached_property
+    def _by_origin(self) -> Mapping[tuple[Kind, str, str], Entry]:
+        return {
+            (kind, entry.provider, entry.own): entry
+            for kind, entries in self._entries.items()
+            for entry in entries.values()
+        }
 
     @cached_property
     def _tool_spelling(self) -> Spelling:

@@ -57,6 +57,10 @@ COMMANDS: Final = {
     "check": ("trunkline.cli.check:check", "Show how every server and plugin is doing."),
     "list": ("trunkline.cli.listing:list_items", "List tools, prompts, resources or templates."),
     "call": ("trunkline.cli.call:call", "Call a tool and print what it answers."),
+    "server": (
+        "trunkline.cli.servers:server",
+        "Add, remove and list servers, or switch them off and on.",
+    ),
     "migrate": (
         "trunkline.cli.migrate:migrate",
         "Move the schema of the database up or down, or see where it is.",

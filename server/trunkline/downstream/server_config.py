@@ -76,15 +76,6 @@ class ServerConfig:
         what = json.dumps([where, sorted(self.env.items()), sorted(self.headers.items())])
         return hashlib.sha256(what.encode()).hexdigest()
 
-    def is_same_place(self, other: Self) -> bool:
-        """Whether it is the same server, perhaps with other credentials or another environment."""
-        return (self.transport, self.command, self.args, self.url) == (
-            other.transport,
-            other.command,
-            other.args,
-            other.url,
-        )
-
     def connection_equals(self, other: Self) -> bool:
         """Whether a session made for one serves the other: names, rules, rank and timeout aside."""
         return self._connection() == other._connection()

@@ -21,6 +21,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
 from trunkline.catalog.catalog import Catalog
+from trunkline.catalog.view import View
 from trunkline.dispatch import Dispatch
 from trunkline.errors import DownstreamError, InvalidArguments, TrunklineError
 from trunkline.gateway.announcements import Announcements
@@ -36,7 +37,9 @@ from trunkline.gateway.callers import (
     modern_client,
     reachability_of,
 )
+from trunkline.gateway.exposure import Exposure
 from trunkline.gateway.held import HeldCalls
+from trunkline.gateway.meta_tools import CALL, meant_by
 from trunkline.gateway.shape import listed, rpc_failure, shape, tool_failure
 from trunkline.models import Caller, Client, Era, Json, Kind
 from trunkline.plugin.server import low_level
@@ -53,14 +56,16 @@ class OwnTools(Protocol):
 
     names: frozenset[str]
 
-    def listed(self, client: Client) -> Sequence[Json]:
-        """The definitions of those that are listed for this client."""
+    def listed(self, client: Client, view: View) -> Sequence[Json]:
+        """The definitions of those that are listed for this client, who sees *view*."""
         ...
 
     async def call(self, name: str, arguments: Any, caller: Caller) -> Json:
         """Run one and return its result. What went wrong is in it, for the model to read."""
         ...
 
+
+EVERYTHING: Final = Exposure("full", ())
 
 OPENING: Final = 2.0
 """Seconds the first request may wait for what the last run left in the database."""
@@ -101,6 +106,7 @@ class Adapter:
         on_client: Callable[[Caller], None],
         opened: asyncio.Event,
         own_tools: Sequence[OwnTools] = (),
+        exposure: Exposure = EVERYTHING,
     ) -> None:
         """
         *on_client* hears of every client that makes itself known, before it is answered.
@@ -110,7 +116,7 @@ class Adapter:
         """
         self._catalog, self._dispatch, self._held = catalog, dispatch, held
         self._announcements, self._providers, self._on_client = announcements, providers, on_client
-        self._opened, self._own_tools = opened, own_tools
+        self._opened, self._own_tools, self._exposure = opened, own_tools, exposure
         self._server_info: Json = {}
         self._requests: dict[str, Callable[[Context, Json, RequestCaller], Awaitable[Json]]] = {
             **dict.fromkeys(LISTS, self._list),
@@ -222,10 +228,11 @@ class Adapter:
                 "This cursor is unknown: Trunkline sends every list whole. Ask without a cursor."
             )
         view = self._catalog.snapshot.view(caller.client.org)
-        strict = kind == "tools" and caller.client.era is Era.HANDSHAKE
-        items: list[Json] = list(view.handshake_tools if strict else getattr(view, kind))
-        if kind == "tools" and not view.stands_in:
-            items += [one for own in self._own_tools for one in own.listed(caller.client)]
+        if kind == "tools":
+            items = self._exposure.tools(view, caller.client.era)
+            items += [one for own in self._own_tools for one in own.listed(caller.client, view)]
+        else:
+            items = list(getattr(view, kind))
         return listed(
             member,
             items,
@@ -251,8 +258,14 @@ class Adapter:
     async def _ask_or_send(self, context: Context, params: Json, caller: RequestCaller) -> Json:
         """A request that can end in a question: `tools/call`, `prompts/get`, `resources/read`."""
         method, client = context.method, caller.client
-        if method == "tools/call" and (result := await self._call_own(params, caller)) is not None:
-            return shape(result, client.era, self._server_info)
+        if method == "tools/call" and (own := self._own(params, client)) is not None:
+            if params["name"] != CALL:
+                result = await own.call(params["name"], params.get("arguments") or {}, caller)
+                return shape(result, client.era, self._server_info)
+            params = meant_by(params)
+            if (own := self._own(params, client)) is not None and params["name"] != CALL:
+                result = await own.call(params["name"], params["arguments"], caller)
+                return shape(result, client.era, self._server_info)
         target = self._dispatch.target(method, params, client)
         state = params.get("requestState")
         if client.era is Era.HANDSHAKE or not (
@@ -270,12 +283,12 @@ class Adapter:
                 )
         return shape(result, client.era, self._server_info, cacheable=method == "resources/read")
 
-    async def _call_own(self, params: Json, caller: RequestCaller) -> Json | None:
-        """Call a tool of the gateway's own; None if the catalog has that name, or nobody."""
+    def _own(self, params: Json, client: Client) -> OwnTools | None:
+        """Whose of the gateway's own tools is called; None if the catalog has that name."""
         name = params.get("name")
         for own in self._own_tools:
-            if name in own.names and not self._catalog.snapshot.view(caller.client.org).has(name):
-                return await own.call(str(name), params.get("arguments") or {}, caller)
+            if name in own.names and not self._catalog.snapshot.view(client.org).has(str(name)):
+                return own
         return None
 
     async def _subscribe(self, context: Context, params: Json, caller: RequestCaller) -> Json:

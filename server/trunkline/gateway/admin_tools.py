@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trunkline.catalog.administration import Administration
 from trunkline.catalog.reports import ServerReport
+from trunkline.catalog.view import View
 from trunkline.errors import InvalidArguments, TrunklineError
+from trunkline.gateway.exposure import Exposure
 from trunkline.gateway.shape import tool_failure, tool_result
 from trunkline.models import Caller, Client, Json
 
@@ -112,8 +114,8 @@ _DESTRUCTIVE: Final[Json] = {"readOnlyHint": False, "destructiveHint": True}
 class AdminTools:
     """The six tools."""
 
-    def __init__(self, administration: Administration) -> None:
-        self._administration = administration
+    def __init__(self, administration: Administration, exposure: Exposure) -> None:
+        self._administration, self._exposure = administration, exposure
         self._calls: Mapping[str, Callable[[Any, Client], Awaitable[Json]]] = {
             "add_server": self._add,
             "remove_server": self._remove,
@@ -124,9 +126,13 @@ class AdminTools:
         }
         self.names = frozenset(self._calls)
 
-    def listed(self, client: Client) -> Sequence[Json]:
-        """Their definitions."""
-        return DEFINITIONS
+    def listed(self, client: Client, view: View) -> Sequence[Json]:
+        """
+        All of them where tools are listed; the search says that they are there.
+
+        None where Trunkline stands in for a server: nobody is to see that it is not that.
+        """
+        return () if view.stands_in or self._exposure.is_search(view) else DEFINITIONS
 
     async def call(self, name: str, arguments: Any, caller: Caller) -> Json:
         """Run one. What goes wrong is a result that says so."""

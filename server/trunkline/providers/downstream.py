@@ -141,6 +141,11 @@ class DownstreamProvider:
         """Whether there is a session that can be asked."""
         return self._lister() is not None
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether `listing` is the server's own word, and not what was known of it before."""
+        return self._lists.is_heard
+
     def relist(self) -> None:
         """Ask the server for its lists again."""
         self._lists.mark()

@@ -45,6 +45,9 @@ class Lists:
         self.trouble: str | None = None
         """Why a list may be out of date; None while all are as they should be."""
 
+        self.is_heard = False
+        """Whether the server itself has said it, and not somebody who knew it before."""
+
         self._server, self._lister, self._timeout = server, lister, timeout
         self._on_change = on_change
         self._learned = known is not None
@@ -98,7 +101,7 @@ class Lists:
             return
         finally:
             self._fetching = False
-        self._learned = True
+        self._learned = self.is_heard = True
         self._note(fetched.failures)
         if fetched.listing != self.listing:
             self.listing = fetched.listing

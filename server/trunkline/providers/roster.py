@@ -125,9 +125,7 @@ class Roster:
             if before.provider.config != config:
                 self.reconfigure(config)
             return
-        listed = None
-        if before is not None and before.provider.config.is_same_place(config):
-            listed = before.provider.listing
+        listed = before.provider.listing if before is not None else None
         known = None if config.disabled else listed or self._known(config)
         provider = DownstreamProvider(
             config, connect, self._settings, self._gate, known=known, look=look

@@ -8,7 +8,7 @@ nothing that was found is lost.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -47,7 +47,7 @@ class Hit:
 def collapse(candidates: Iterable[Candidate]) -> list[Hit]:
     """The hits for candidates that come best first, in the same order."""
     hits: list[Hit] = []
-    of_name: defaultdict[Hashable, list[Hit]] = defaultdict(list)
+    of_name: defaultdict[tuple[str, str], list[Hit]] = defaultdict(list)
     for candidate in candidates:
         namesakes = of_name[candidate.ref.kind, _called(candidate.name)]
         same = next((hit for hit in namesakes if _stands_for(hit, candidate)), None)
@@ -68,9 +68,9 @@ def _stands_for(hit: Hit, candidate: Candidate) -> bool:
     return len(ours & theirs) >= NEAR * len(ours | theirs) > 0
 
 
-def _called(name: str) -> Hashable:
-    """The same for names that differ in spelling only; of a name without words, the name."""
-    return frozenset(split_terms(name)) or name
+def _called(name: str) -> str:
+    """The same for names that differ in case and in what stands between their words only."""
+    return "".join(filter(str.isalnum, name)).casefold() or name
 
 
 @lru_cache(maxsize=1024)

@@ -35,7 +35,7 @@ STEEPNESS: Final = 2.0
 """
 The logistic curve: at how many deviations a skill is as likely as not, and how fast that changes.
 
-Fitted by logistic regression to 9,312 pairs of a tool and a skill that were judged by hand
+Fitted by logistic regression to 9,312 judged pairs of a tool and a skill: docs/skills.md
 (J. Platt, "Probabilistic outputs for support vector machines", 1999).
 """
 
@@ -101,12 +101,13 @@ class SkillCards:
         likely = 1 / (1 + np.exp(STEEPNESS * (MIDDLE - deviations)))
         return np.asarray(likely * (spread > NO_SPREAD), np.float32)
 
-    def skills_of(self, vectors: Floats) -> list[list[Skill]]:
-        """The skills of each text, the surest first."""
+    def skills_of(self, vectors: Floats, *, least: float = LEAST) -> list[list[Skill]]:
+        """The skills of each text that reach *least*, the surest first."""
         if not self.names:
             return [[] for _ in vectors]
         return [
-            choose(zip(self.names, row.tolist(), strict=True)) for row in self.confidences(vectors)
+            choose(zip(self.names, row.tolist(), strict=True), least=least)
+            for row in self.confidences(vectors)
         ]
 
     def _nearness(self, vectors: Floats) -> Floats:

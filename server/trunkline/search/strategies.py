@@ -22,7 +22,7 @@ from trunkline.index.fallback import FallbackIndex
 from trunkline.index.index import Index, Match, Query
 from trunkline.search.embedding.embedding import Embedding
 from trunkline.search.parts import query_parts
-from trunkline.search.skills import Floats, Skill, SkillCards, choose
+from trunkline.search.skills import Floats, Skill, SkillCards
 from trunkline.search.terms import query_terms
 
 log = structlog.get_logger(__name__)
@@ -37,8 +37,12 @@ REACHED: Final = 0.4
 LEAST: Final = 0.05
 """What the confidence of a further skill of the query has to reach to be boosted with it."""
 
-BOOST: Final = 0.2
-"""What is added to the fused score, in standard deviations, of the tools of a query's skills."""
+BOOST: Final = 0.25
+"""
+What is added to the fused score, in standard deviations, of the tools of a query's skills.
+
+The same for each of them: weighing them by their confidence found no more.
+"""
 
 
 PATIENCE: Final = 5.0
@@ -133,8 +137,12 @@ def _reached(vectors: Floats | None, cards: SkillCards | None) -> list[Skill]:
 
     A query that asks for several things has the skills of each.
     """
-    if vectors is None or cards is None or not cards.names:
+    if vectors is None or cards is None:
         return []
-    surest = cards.confidences(vectors).max(axis=0)
-    skills = choose(zip(cards.names, surest.tolist(), strict=True), least=LEAST)
-    return skills if skills and skills[0].confidence >= REACHED else []
+    surest: dict[str, float] = {}
+    for skills in cards.skills_of(vectors, least=LEAST):
+        if skills and skills[0].confidence >= REACHED:
+            for skill in skills:
+                surest[skill.name] = max(skill.confidence, surest.get(skill.name, 0))
+    ranked = sorted(surest.items(), key=lambda one: (-one[1], one[0]))
+    return [Skill(name, confidence) for name, confidence in ranked]

@@ -16,6 +16,7 @@ from trunkline.errors import (
     EmbeddingInvalid,
     EmbeddingRefused,
     EmbeddingUnavailable,
+    SettingsInvalid,
 )
 from trunkline.search.embedding.endpoint import (
     LONGEST_TEXT,
@@ -228,6 +229,17 @@ async def test_one_slow_request_is_tried_again_within_the_deadline() -> None:
     assert len(server.requests) == 2
 
 
+async def test_requests_that_are_all_too_slow_say_how_long_each_was_waited_for() -> None:
+    async def never(_: Request, reply: Reply) -> None:
+        await reply.closed.wait()
+
+    async with connected(never, timeout=0.1, attempts=2) as (server, embedding):
+        with pytest.raises(EmbeddingUnavailable, match=r"did not answer within 0\.1 seconds"):
+            await embedding.embed(["a"])
+
+    assert len(server.requests) == 2
+
+
 async def test_no_endpoint_at_all_is_a_sentence() -> None:
     async with connected(echo_lengths, attempts=2) as (server, _):
         port = server.port
@@ -308,6 +320,42 @@ async def test_giving_up_waiting_leaves_no_request_behind() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await left.wait()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "api.openai.com/v1", "ftp://host/v1", "http://", "http://[::1"]
+)
+async def test_an_address_that_can_never_work_is_said_before_anything_is_asked(url: str) -> None:
+    with pytest.raises(SettingsInvalid, match="EMBEDDING_URL"):
+        async with open_endpoint(Endpoint(url=url, model="m", dimensions=3)):
+            pass
+
+
+@pytest.mark.parametrize("key", ["sk-kéy-1234567", "sk-one\nsk-two"])
+async def test_a_key_that_no_header_can_carry_is_not_shown(key: str) -> None:
+    endpoint = Endpoint(url="http://127.0.0.1:9", model="m", dimensions=3, key=SecretStr(key))
+
+    with pytest.raises(SettingsInvalid, match="EMBEDDING_KEY") as caught:
+        async with open_endpoint(endpoint):
+            pass
+
+    assert key not in "".join(chain(caught.value))
+    assert key not in repr(endpoint)
+
+
+async def test_a_key_may_end_with_the_line_it_was_read_from() -> None:
+    async with connected(echo_lengths, key=SecretStr(f"{KEY}\n")) as (server, embedding):
+        await embedding.embed(["a"])
+
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_half_a_surrogate_pair_is_no_reason_to_fail() -> None:
+    async with connected(echo_lengths) as (server, embedding):
+        rows = await embedding.embed(["\ud800 mail"])
+
+    assert server.requests[0].message["input"] == ["? mail"]
+    assert rows.any()
 
 
 async def test_no_error_shows_the_key_anywhere() -> None:

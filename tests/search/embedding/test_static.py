@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trunkline.search.embedding.embedding import Embedding
 from trunkline.search.embedding.static import DATA, MATRIX, VOCABULARY, WEIGHTS, StaticEmbedding
+from trunkline.search.embedding.wordpiece import WordPiece
 
 pytestmark = pytest.mark.anyio
 
@@ -120,6 +121,13 @@ async def test_no_text_breaks_it(text: str, embedding: StaticEmbedding) -> None:
     assert np.isclose(np.linalg.norm(rows[0]), 1)
 
 
+def test_a_word_is_put_together_from_its_longest_pieces() -> None:
+    tokenizer = WordPiece(["play", "##ing", "ing", "##i", "天"])
+
+    assert tokenizer.encode("Playing ing") == [0, 1, 2]
+    assert tokenizer.encode("playin, 天天") == [4, 4]
+
+
 async def test_accents_and_case_make_no_difference(embedding: StaticEmbedding) -> None:
     rows = await embedding.embed(["café MENU", "cafe menu"])
 
@@ -175,9 +183,12 @@ def test_making_one_reads_nothing(tmp_path: Path) -> None:
     StaticEmbedding(tmp_path / "missing")
 
 
-def test_the_gateway_starts_without_numpy() -> None:
-    """Start-up pays for no embedding: neither its tables nor numpy."""
-    program = "import sys, trunkline.cli.main; sys.exit('numpy' in sys.modules)"
+def test_it_needs_nothing_of_the_other_two() -> None:
+    """Whoever uses the default pays for no HTTP client and for no runtime of networks."""
+    program = (
+        "import sys, trunkline.search.embedding.static; "
+        "sys.exit(not {'httpx', 'onnxruntime', 'stamina'}.isdisjoint(sys.modules))"
+    )
 
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
@@ -199,4 +210,4 @@ def test_other_tables_have_another_name() -> None:
     files = [DATA / name for name in (VOCABULARY, MATRIX, WEIGHTS)]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
-    assert (StaticEmbedding.model, digest[:16]) == ("trunkline-static-1", "0000000000000000")
+    assert (StaticEmbedding.model, digest[:16]) == ("trunkline-static-1", "eb2556eca9a9ac2c")

@@ -19,7 +19,12 @@ import stamina
 from numpy.typing import NDArray
 from pydantic import SecretStr
 
-from trunkline.errors import EmbeddingInvalid, EmbeddingRefused, EmbeddingUnavailable
+from trunkline.errors import (
+    EmbeddingInvalid,
+    EmbeddingRefused,
+    EmbeddingUnavailable,
+    SettingsInvalid,
+)
 from trunkline.wire import decode, encode
 
 LONGEST_TEXT: Final = 8_000
@@ -59,22 +64,23 @@ class Endpoint:
 
 @asynccontextmanager
 async def open_endpoint(endpoint: Endpoint) -> "AsyncGenerator[EndpointEmbedding]":
-    """The embedding behind *endpoint*, and its connections, for the life of the block."""
-    key = {"Authorization": f"Bearer {endpoint.key.get_secret_value()}"} if endpoint.key else {}
-    headers = {"Content-Type": "application/json", **key}
+    """
+    The embedding behind *endpoint*, and its connections, for the life of the block.
+
+    Asks nothing yet. Raises `SettingsInvalid` for an address or a key that can never work.
+    """
+    headers = {"Content-Type": "application/json", **_authorization(endpoint.key)}
+    url = _address(endpoint.url)
     async with httpx.AsyncClient(headers=headers, timeout=endpoint.timeout) as client:
-        yield EndpointEmbedding(endpoint, client)
+        yield EndpointEmbedding(endpoint, url, client)
 
 
 class EndpointEmbedding:
     """An `Embedding` that somebody else computes."""
 
-    def __init__(self, endpoint: Endpoint, client: httpx.AsyncClient) -> None:
+    def __init__(self, endpoint: Endpoint, url: httpx.URL, client: httpx.AsyncClient) -> None:
         self.model, self.dimensions = endpoint.model, endpoint.dimensions
-        self._endpoint, self._client = endpoint, client
-        base = httpx.URL(endpoint.url)
-        path = base.path.rstrip("/")
-        self._url = base.copy_with(path=path.removesuffix("/embeddings") + "/embeddings")
+        self._endpoint, self._url, self._client = endpoint, url, client
 
     async def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
         """See `Embedding.embed`. What the endpoint does not take, an empty text, is not sent."""
@@ -84,7 +90,7 @@ class EndpointEmbedding:
             async with asyncio.timeout(self._endpoint.deadline):
                 for start in range(0, len(sent), self._endpoint.batch):
                     batch = sent[start : start + self._endpoint.batch]
-                    rows[batch] = await self._embed([texts[n][:LONGEST_TEXT] for n in batch])
+                    rows[batch] = await self._embed([_sendable(texts[n]) for n in batch])
         except TimeoutError as error:
             raise self._late(self._endpoint.deadline) from error
         return rows
@@ -157,8 +163,8 @@ class EndpointEmbedding:
             message = str(decode(response.content)["error"]["message"])
         except (ValueError, LookupError, TypeError):
             return ""
-        if self._endpoint.key:
-            message = message.replace(self._endpoint.key.get_secret_value(), "***")
+        if self._endpoint.key and (secret := self._endpoint.key.get_secret_value().strip()):
+            message = message.replace(secret, "***")
         return f": {message[:LONGEST_QUOTE]}"
 
     def _vectors(self, answer: bytes, count: int) -> NDArray[np.float32]:
@@ -188,11 +194,36 @@ class EndpointEmbedding:
         )
 
 
+def _address(url: str) -> httpx.URL:
+    """Where the requests go."""
+    try:
+        base = httpx.URL(url.strip())
+    except httpx.InvalidURL as error:
+        raise SettingsInvalid(f"EMBEDDING_URL cannot be read: {error}.") from error
+    if base.scheme not in ("http", "https") or not base.host:
+        raise SettingsInvalid(
+            "EMBEDDING_URL is no address of an endpoint. "
+            "It begins like https://api.openai.com/v1 or http://127.0.0.1:11434/v1."
+        )
+    path = base.path.rstrip("/").removesuffix("/embeddings")
+    return base.copy_with(path=f"{path}/embeddings")
+
+
+def _authorization(key: SecretStr | None) -> dict[str, str]:
+    secret = key.get_secret_value().strip() if key else ""
+    if not (secret.isascii() and secret.isprintable()):
+        raise SettingsInvalid("EMBEDDING_KEY has characters that no key has. Copy it once more.")
+    return {"Authorization": f"Bearer {secret}"} if secret else {}
+
+
+def _sendable(text: str) -> str:
+    """*text*, cut, and without halves of surrogate pairs, which JSON cannot say in UTF-8."""
+    return text[:LONGEST_TEXT].encode("utf-8", "replace").decode()
+
+
 def _in_order(data: Any) -> list[Any]:
     """The vectors by their `index`, which must be 0, 1, 2, … in any order."""
     by_index = {int(item["index"]): item["embedding"] for item in data}
-    if len(by_index) != len(data):
-        raise ValueError("an index occurs twice")
     return [by_index[index] for index in range(len(by_index))]
 
 

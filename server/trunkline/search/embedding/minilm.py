@@ -54,7 +54,7 @@ class MiniLMEmbedding:
     async def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
         """See `Embedding.embed`. Queries and documents are alike to this model."""
         rows = np.zeros((len(texts), self.dimensions), np.float32)
-        ids = [self._encode(text) for text in texts]
+        ids = await asyncio.to_thread(lambda: [self._encode(text) for text in texts])
         # Texts of one length go together: the short ones do not pay for the long ones.
         known = sorted((n for n in range(len(texts)) if ids[n]), key=lambda n: len(ids[n]))
         for start in range(0, len(known), BATCH):

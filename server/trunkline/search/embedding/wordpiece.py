@@ -45,7 +45,7 @@ class WordPiece:
         return ids
 
     def _split(self, word: str) -> tuple[int, ...]:
-        if False:
+        if len(word) > LONGEST_WORD:
             return ()
         pieces: list[int] = []
         start = 0

@@ -78,6 +78,24 @@ class ItemRepository:
         rows = await self._pool.fetch(self._statements["of_server"], org, server_id)
         return [ItemRow.of(row) for row in rows]
 
+    async def read(self, ids: Sequence[int]) -> list[ItemRow]:
+        """
+        These items, whosever they are, without those that are hidden.
+
+        For the process itself, like `page` and `count_all`: no request comes here.
+        """
+        rows = await self._pool.fetch(self._statements["read"], ids)
+        return [ItemRow.of(row) for row in rows]
+
+    async def page(self, after: int, limit: int) -> list[ItemRow]:
+        """The next items whose ids are higher than *after*, whosever they are."""
+        rows = await self._pool.fetch(self._statements["page"], after, limit)
+        return [ItemRow.of(row) for row in rows]
+
+    async def count_all(self) -> int:
+        """How many items there are, whosever they are."""
+        return await self._pool.fetchval(self._statements["count_all"])
+
     async def ids(self, org: Org, server_id: int) -> dict[str, int]:
         """The ids of what a server of this scope lists, by its own names."""
         rows = await self._pool.fetch(self._statements["ids"], org, server_id)

@@ -1,0 +1,203 @@
+"""
+Everything that finds, made and run beside everything that serves.
+
+The libraries that search needs take longer to import than Trunkline takes to answer its first
+client, so they are loaded in a thread, after the start. Whoever searches meanwhile waits for it.
+
+    catalog ── Indexer ──> in-process index ──┐
+                                              ├── Searcher ── Search
+    outbox ── IndexDelivery ──> Qdrant ───────┘
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from trunkline.catalog.catalog import Catalog
+from trunkline.catalog.registry import Registry
+from trunkline.errors import EmbeddingError, IndexFailure, StorageError
+from trunkline.index.outbox import Delivery, OutboxWorker
+from trunkline.settings import Settings
+from trunkline.storage.pool import Database
+from trunkline.storage.repositories.embeddings import EmbeddingRepository
+from trunkline.storage.repositories.outbox import OutboxRepository
+from trunkline.storage.repositories.skills import SkillRepository
+
+if TYPE_CHECKING:
+    from trunkline.index.index import Index
+    from trunkline.index.qdrant import QdrantIndex
+    from trunkline.search.embedding.embedding import Embedding
+    from trunkline.search.filling import Drift, Filling
+    from trunkline.search.indexer import Indexer
+    from trunkline.search.points import PointMaker
+    from trunkline.search.search import Search
+
+log = structlog.get_logger(__name__)
+
+POINTS: Final = "1"
+"""Raised when texts are read or terms are counted otherwise: Qdrant's points are made anew then."""
+
+AGAIN: Final = 10.0
+"""Seconds after which an index that could not be filled is tried again."""
+
+
+class Finding:
+    """The search of one process. `run` is to be running for the rest to work."""
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, database: Database, registry: Registry
+    ) -> None:
+        self._settings, self._catalog = settings, catalog
+        self._database, self._registry = database, registry
+        self._ready = asyncio.Event()
+        self._search: Search
+        self._indexer: Indexer
+        self._maker: PointMaker
+        self._local: Index
+        self._filling: Filling | None = None
+
+    async def search(self) -> "Search":
+        """The search, as soon as there is one."""
+        await self._ready.wait()
+        return self._search
+
+    async def current(self, seconds: float) -> bool:
+        """Wait until everything that is served can be found; False after so many *seconds*."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ready.wait()
+                while not self._indexer.is_current:  # noqa: ASYNC110 - people may wait inexactly
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether Qdrant is used."""
+        return self._settings.qdrant_url is not None
+
+    async def count(self) -> int:
+        """How many points this process holds."""
+        await self._ready.wait()
+        return await self._local.count()
+
+    async def fill(self, on_progress: Callable[[int], None]) -> int:
+        """Fill Qdrant from the database anew. Raises `IndexFailure`, `StorageError`, ..."""
+        await self._ready.wait()
+        assert self._filling is not None
+        return await self._filling.fill(on_progress)
+
+    async def total(self) -> int:
+        """How many items there are to fill in. Raises `StorageError`."""
+        await self._ready.wait()
+        assert self._filling is not None
+        return await self._filling.total()
+
+    async def drift(self) -> "Drift | None":
+        """How Qdrant differs from the database; None without Qdrant. Raises like `fill`."""
+        await self._ready.wait()
+        return await self._filling.drift() if self._filling is not None else None
+
+    async def run(self) -> None:
+        """Make everything, and keep it going until cancelled."""
+        await asyncio.to_thread(_load, remote=self.is_remote)
+        from trunkline.index.fallback import FallbackIndex
+        from trunkline.index.in_process import InProcessIndex
+        from trunkline.search.cards import CardShelf
+        from trunkline.search.delivery import IndexDelivery
+        from trunkline.search.filling import Filling
+        from trunkline.search.indexer import Indexer
+        from trunkline.search.points import PointMaker
+        from trunkline.search.search import Search
+        from trunkline.search.strategies import Searcher
+        from trunkline.search.vectors import Vectors
+
+        database, is_usable = self._database, self._registry.is_usable
+        scope = self._registry.scope_of
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+            embedding = await self._embedding(stack)
+            cards = CardShelf(SkillRepository(database), embedding, is_usable)
+            vectors = Vectors(embedding, EmbeddingRepository(database), is_usable)
+            self._maker = PointMaker(vectors, cards)
+            local = self._local = InProcessIndex(embedding.dimensions)
+            self._indexer = Indexer(self._catalog, local, self._maker, scope)
+            cards.on_change = self._indexer.renew
+            index: Index = local
+            delivery: Delivery | None = None
+            if self.is_remote:
+                remote = await self._remote(stack, embedding)
+                fallback = index = FallbackIndex(remote, local)
+                delivery = IndexDelivery(database, remote, self._maker)
+                self._filling = Filling(database, remote, self._maker)
+                tasks.create_task(fallback.run())
+                tasks.create_task(self._keep_filled(remote, self._filling))
+            self._search = Search(self._catalog, Searcher(index, embedding), cards, scope)
+            worker = OutboxWorker(OutboxRepository(database), delivery)
+            tasks.create_task(worker.run(is_usable))
+            tasks.create_task(cards.run())
+            tasks.create_task(self._indexer.run())
+            self._ready.set()
+
+    async def _embedding(self, stack: AsyncExitStack) -> "Embedding":
+        """The embedding that the settings name. Nothing is asked of it yet."""
+        settings = self._settings
+        if settings.embedding_url is not None:
+            from trunkline.search.embedding.endpoint import Endpoint, open_endpoint
+
+            endpoint = Endpoint(
+                url=settings.embedding_url,
+                model=settings.embedding_model,
+                dimensions=settings.search.dimensions,
+                key=settings.embedding_api_key,
+            )
+            return await stack.enter_async_context(open_endpoint(endpoint))
+        if settings.search.model == "minilm":
+            from trunkline.search.embedding.minilm import MiniLMEmbedding
+
+            return MiniLMEmbedding()
+        from trunkline.search.embedding.static import StaticEmbedding
+
+        return StaticEmbedding()
+
+    async def _remote(self, stack: AsyncExitStack, embedding: "Embedding") -> "QdrantIndex":
+        from trunkline.index.qdrant import QdrantIndex
+        from trunkline.index.qdrant_connection import connect
+        from trunkline.index.qdrant_schema import Space
+
+        settings, key = self._settings, self._settings.qdrant_api_key
+        assert settings.qdrant_url is not None
+        client = await stack.enter_async_context(
+            connect(
+                settings.qdrant_url,
+                api_key=key.get_secret_value() if key is not None else None,
+                timeout=settings.search.timeout,
+            )
+        )
+        space = Space(f"{embedding.model}/{POINTS}", embedding.dimensions)
+        return QdrantIndex(client, space, prefix=settings.search.collection)
+
+    async def _keep_filled(self, remote: "QdrantIndex", filling: "Filling") -> None:
+        """Fill a Qdrant that is new, or holds another model's vectors; then leave it alone."""
+        while True:
+            try:
+                await self._registry.wait_usable(AGAIN)
+                if not await remote.prepare():
+                    await filling.fill()
+                return
+            except (IndexFailure, StorageError, EmbeddingError) as error:
+                log.info("index.not_filled", code=error.code)
+            await asyncio.sleep(AGAIN)
+
+
+def _load(*, remote: bool) -> None:
+    """Import what takes its time."""
+    import trunkline.index.in_process
+    import trunkline.search.search
+
+    if remote:
+        import trunkline.index.qdrant
+        import trunkline.index.qdrant_connection  # noqa: F401

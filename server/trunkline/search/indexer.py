@@ -1,0 +1,133 @@
+"""
+Keeps the index of this process what the catalog is.
+
+It compares every snapshot with what it has put in, and embeds what is new in the background. So it
+needs neither the database nor the outbox, and what left the catalog is found no more.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+import anyio.lowlevel
+import structlog
+
+from trunkline.catalog.catalog import Catalog
+from trunkline.errors import EmbeddingError, OrgNotFound
+from trunkline.index.index import Index, Ref
+from trunkline.models import KINDS, Json
+from trunkline.search.points import Findable, PointMaker
+from trunkline.storage.rows import Org
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 200
+"""Items that are read, embedded and put in before others have their turn."""
+
+AGAIN: Final = 10.0
+"""Seconds after which an embedding that did not answer is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An item that is in the index."""
+
+    definition: Json
+    """Compared by identity first: a list that is as it was brings the same objects."""
+
+    title: str
+    content_hash: bytes
+
+
+class Indexer:
+    """Follows a catalog. `run` is to be running for the rest to work."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        index: Index,
+        maker: PointMaker,
+        scope: Callable[[str | None], Org],
+    ) -> None:
+        """*scope* finds an organisation by the name that the catalog has for it."""
+        self._catalog, self._index, self._maker, self._scope = catalog, index, maker, scope
+        self._seen: dict[Ref, _Seen] = {}
+        self._wake = asyncio.Event()
+        self._wake.set()
+        self._is_working = False
+        catalog.listeners.append(lambda *_: self._wake.set())
+
+    @property
+    def is_current(self) -> bool:
+        """Whether everything that is served can be found."""
+        return not self._is_working and not self._wake.is_set()
+
+    def renew(self) -> None:
+        """Make every point anew: the skill cards are others."""
+        self._seen.clear()
+        self._wake.set()
+
+    async def run(self) -> NoReturn:
+        """Follow the catalog until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._is_working = True
+            self._wake.clear()
+            try:
+                await self._follow()
+            except Exception:  # what cannot be indexed must not end what is served
+                log.exception("indexer.crashed")
+                self._call_again()
+            self._is_working = False
+
+    async def _follow(self) -> None:
+        there: set[Ref] = set()
+        changed: list[Findable] = []
+        for ref, definition, title in self._items():
+            there.add(ref)
+            seen = self._seen.get(ref)
+            if seen is not None and seen.definition is definition and seen.title == title:
+                continue
+            item = Findable.of(ref, definition, title)
+            key = item.content_hash
+            if seen is None or seen.content_hash != key:
+                changed.append(item)
+            self._seen[ref] = _Seen(definition, title, key)
+            if len(changed) >= BATCH:
+                await self._put(changed)
+                changed = []
+        await self._put(changed)
+        gone = [ref for ref in self._seen if ref not in there]
+        await self._index.delete(gone)
+        for ref in gone:
+            del self._seen[ref]
+
+    def _items(self) -> Iterator[tuple[Ref, Json, str]]:
+        """Everything that is served, to whomever."""
+        for offer in self._catalog.snapshot.offers:
+            try:
+                org = self._scope(offer.org)
+            except OrgNotFound:
+                continue  # it is being made, and the next snapshot finds it
+            for kind in KINDS:
+                for entry in offer.entries[kind]:
+                    ref = Ref(org, kind, offer.provider, entry.own)
+                    yield ref, entry.definition, offer.title
+
+    async def _put(self, items: Sequence[Findable]) -> None:
+        if not items:
+            return
+        try:
+            points = await self._maker.make(items)
+        except EmbeddingError as error:
+            log.info("indexer.without_vectors", items=len(items), code=error.code)
+            points = self._maker.make_unembedded(items)
+            for item in items:
+                del self._seen[item.ref]
+            self._call_again()
+        await self._index.upsert(points)
+        await anyio.lowlevel.checkpoint()
+
+    def _call_again(self) -> None:
+        asyncio.get_running_loop().call_later(AGAIN, self._wake.set)
