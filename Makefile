@@ -5,10 +5,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup run test check format bench conformance faults lock clean help
+.PHONY: setup run test check format bench bench-search conformance faults lock clean help
 
 help: ## Show what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: $(READY) ## Create the environment in .venv
 
@@ -42,12 +42,15 @@ conformance: $(READY) ## Run the official suite against the fixture, directly an
 bench: $(READY) ## Measure the registry
 	$(BIN)/python -m bench.registry
 
+bench-search: $(READY) ## Measure how well and how fast tools are found
+	$(BIN)/python -m bench.search
+
 faults: $(READY) ## Run the tests about misbehaving servers, in full
 	TRUNKLINE_TEST_ROUNDS=200 $(BIN)/pytest --timeout 600 tests/faults
 
 lock: $(READY) ## Resolve the dependencies again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-annotate --no-header --extra servers --group dev --output-file requirements.lock pyproject.toml
+		--no-annotate --no-header --extra servers --extra minilm --group dev --output-file requirements.lock pyproject.toml
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

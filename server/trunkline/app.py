@@ -98,6 +98,14 @@ class App:
         """How every server and plugin stands now."""
         return self.reporter.all()
 
+    async def wait_opened(self, seconds: float) -> None:
+        """Wait until what was stored is being served, but no longer than so many *seconds*."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.opened.wait()
+        except TimeoutError:
+            pass
+
     async def settled(self, timeout: float) -> bool:
         """
         Wait until every server has connected and listed, or failed once.

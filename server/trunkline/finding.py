@@ -12,6 +12,7 @@ client, so they are loaded in a thread, after the start. Whoever searches meanwh
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -195,9 +196,8 @@ class Finding:
 
 def _load(*, remote: bool) -> None:
     """Import what takes its time."""
-    import trunkline.index.in_process
-    import trunkline.search.search
-
+    modules = ["trunkline.index.in_process", "trunkline.search.search"]
     if remote:
-        import trunkline.index.qdrant
-        import trunkline.index.qdrant_connection  # noqa: F401
+        modules += ["trunkline.index.qdrant", "trunkline.index.qdrant_connection"]
+    for module in modules:
+        import_module(module)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from trunkline.app import ServerReport, open_app
+from trunkline.app import App, ServerReport, open_app
 from trunkline.cli.options import (
     ConfigOption,
     JsonOption,
@@ -18,14 +18,19 @@ from trunkline.cli.options import (
     read_settings,
 )
 from trunkline.cli.running import log_briefly, run_async
-from trunkline.cli.screen import put, put_json, put_table
+from trunkline.cli.screen import count, put, put_json, put_table
 from trunkline.cli.start import HEALTHY, describe_problem, until, wait_for_start
 from trunkline.downstream.config import ConfigProblem
+from trunkline.errors import TrunklineError
 from trunkline.settings import Settings
 
 Verdict = Literal["ok", "degraded", "unusable"]
 
 EXIT_CODES: Final[dict[Verdict, int]] = {"ok": 0, "degraded": 1, "unusable": 2}
+
+
+CURRENT: Final = 30.0
+"""Seconds the index may take to follow the catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,15 @@ class Findings:
     database_trouble: str | None
     """Why nothing is stored now; None while everything is."""
 
+    index: str
+    """Where tools are found: `in process` or `Qdrant`."""
+
+    found: int
+    """How many items can be found."""
+
+    index_trouble: str | None
+    """How the index differs from the catalog, or why it does not answer."""
+
     @property
     def verdict(self) -> Verdict:
         broken = any(problem.server is None for problem in self.problems)
@@ -49,6 +63,7 @@ class Findings:
         if (
             self.problems
             or self.database_trouble
+            or self.index_trouble
             or any(report.state not in HEALTHY for report in self.servers)
         ):
             return "degraded"
@@ -83,13 +98,26 @@ async def _find(settings: Settings, timeout: float | None) -> Findings:
     async with open_app(settings, single_client=False) as app:
         await wait_for_start(app, limit=timeout or settings.downstream.connect_timeout)
         trouble = app.storage_trouble
+        await app.finding.current(CURRENT)
         return Findings(
             app.config_path,
             app.reports(),
             app.problems(),
             "embedded" if app.standing.is_embedded else "DATABASE_URL",
             f"{trouble} [{trouble.code}]" if trouble is not None else None,
+            "Qdrant" if app.finding.is_remote else "in process",
+            await app.finding.count(),
+            await _index_trouble(app),
         )
+
+
+async def _index_trouble(app: App) -> str | None:
+    """How Qdrant differs from the database; None if it does not, or there is none."""
+    try:
+        drift = await app.finding.drift()
+    except TrunklineError as error:
+        return f"{error} [{error.code}]"
+    return None if drift is None or drift.is_none else f"It differs from the catalog: {drift}."
 
 
 def _show(findings: Findings) -> None:
@@ -101,6 +129,8 @@ def _show(findings: Findings) -> None:
     else:
         put("There are no servers and no plugins.")
     put(f"\nDatabase ({findings.database}): {findings.database_trouble or 'ok'}")
+    shown = findings.index_trouble or f"{count(findings.found, 'item')} can be found"
+    put(f"Search ({findings.index}): {shown}")
     if findings.problems:
         put("\nThe configuration:")
         for problem in findings.problems:

@@ -30,6 +30,7 @@ SEARCH: Final = "search_tools"
 DESCRIBE: Final = "describe_tool"
 CALL: Final = "call_tool"
 
+Strategy = Literal["hybrid", "hierarchical", "lexical", "semantic"]
 Type = Literal["tools", "prompts", "resources", "templates", "all"]
 
 
@@ -48,10 +49,7 @@ class SearchArguments(_Arguments):
     servers: Annotated[list[str], Field(description="Only of these servers.")] = []
     skills: Annotated[list[str], Field(description="Only with these skills.")] = []
     min_score: Annotated[float | None, Field(description="Only hits that score as much.")] = None
-    strategy: Annotated[
-        Literal["hybrid", "hierarchical", "lexical", "semantic"] | None,
-        Field(description="Leave it out."),
-    ] = None
+    strategy: Annotated[Strategy | None, Field(description="How to search.")] = None
     schemas: Annotated[bool, Field(description="Show the whole input schema of each hit.")] = False
     explain: Annotated[bool, Field(description="Show what each score is made of.")] = False
 
@@ -79,11 +77,12 @@ class MetaTools:
         catalog: Catalog,
         exposure: Exposure,
         search: "Callable[[], Awaitable[Search]]",
-        strategy: Literal["hybrid", "hierarchical", "lexical", "semantic"],
+        strategy: Strategy,
     ) -> None:
         """*search* is waited for: it is made ready beside everything else."""
         self._catalog, self._exposure = catalog, exposure
-        self._search, self._strategy = search, strategy
+        self._search = search
+        self._strategy: Strategy = strategy
         self.others: Sequence[Json] = ()
         """Definitions of the gateway's other own tools, which can be described as well."""
 
@@ -176,7 +175,7 @@ def shown(hit: "Hit", *, schema: bool = False, explain: bool = False) -> Json:
 
 
 def signature(definition: Json) -> str:
-    """How a tool is called, in one line: `create_issue(owner: string, title: string, body?: string)`."""
+    """How a tool is called, in one line: `create_issue(owner: string, body?: string)`."""
     schema = definition.get("inputSchema")
     properties = schema.get("properties") if isinstance(schema, dict) else None
     required = schema.get("required") if isinstance(schema, dict) else None

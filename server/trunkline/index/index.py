@@ -61,7 +61,7 @@ class Query:
     """Only its points and the global ones are found. There is no query without this filter."""
 
     vector: Vector | None = None
-    """None asks by terms alone."""
+    """None asks by terms alone. Several rows: one for each thing asked for; the nearest counts."""
 
     terms: Mapping[str, float] = field(default_factory=dict)
     """Empty asks by vector alone."""

@@ -75,6 +75,7 @@ class DownstreamProvider:
         self._owner: Caller | None = None
         self._primary: Supervisor | None = None
         self._runs = asyncio.Event()
+        self._has_stopped = False
         self._complaint: str | None = None
         self._header_maps: dict[str, Mapping[tuple[str, ...], str]] = {}
         self._under_way = 0
@@ -167,6 +168,7 @@ class DownstreamProvider:
             try:
                 yield self
             finally:
+                self._has_stopped = True
                 for task in keeping:
                     task.cancel()
 
@@ -324,6 +326,8 @@ class DownstreamProvider:
         if self.config.disabled:
             raise DownstreamUnavailable(self.name, "it is disabled.")
         await self._runs.wait()  # a tool that is known from before can be called at once
+        if self._has_stopped:
+            raise DownstreamUnavailable(self.name, "it has just been replaced. Try again.")
         key, identity = self._sharing.for_client(caller.client)
         supervisor = self._pool.find(key)
         if supervisor is None:
