@@ -227,7 +227,7 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
             is_local=single_client,
         )
         finding = Finding(settings, catalog, standing.database, registry)
-        exposure = Exposure(settings.exposure, settings.pinned)
+        exposure = Exposure(settings.exposure, settings.pinned, stands_in=lambda: roster.stands_in)
         admin = AdminTools(administration, exposure)
         meta = MetaTools(catalog, exposure, finding.search, settings.search.strategy)
         if settings.admin_tools:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from trunkline import logs
-from trunkline.models import KINDS, Kind
+from trunkline.models import KINDS
 from trunkline.settings import DatabaseSettings
 from trunkline.storage.embedded import embedded_postgres
 from trunkline.storage.pool import Database, open_pool
@@ -35,14 +35,13 @@ def listing(turn: int) -> Listed:
     Nothing changes into what it was in the round before, so an outbox that was empty has to end
     with exactly one errand for each difference.
     """
-    counts: dict[Kind, int] = dict.fromkeys(KINDS, OTHERS) | {"tools": TOOLS}
     return Listed(
         name="mail",
         origin="file",
         config={"source": "/mcp.json"},
         position=0,
         about={"instructions": f"This is round {turn}."},
-        items={kind: _items(turn, count) for kind, count in counts.items()},
+        items={kind: _items(turn, TOOLS if kind == "tools" else OTHERS) for kind in KINDS},
     )
 
 

@@ -87,11 +87,6 @@ class View:
         """A sentence for everything of a provider that could not have its name."""
         return tuple(self._collisions.get(provider, ()))
 
-    @property
-    def stands_in(self) -> bool:
-        """Whether this is one server without a namespace: nobody is to see that it is not it."""
-        return len(self._offers) == 1 and not self._offers[0].prefix
-
     def has(self, tool: str) -> bool:
         """Whether there is a tool of that name."""
         return tool in self._entries["tools"]

@@ -65,7 +65,7 @@ class OwnTools(Protocol):
         ...
 
 
-EVERYTHING: Final = Exposure("full", ())
+EVERYTHING: Final = Exposure()
 
 OPENING: Final = 2.0
 """Seconds the first request may wait for what the last run left in the database."""

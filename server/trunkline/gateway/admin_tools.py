@@ -132,7 +132,8 @@ class AdminTools:
 
         None where Trunkline stands in for a server: nobody is to see that it is not that.
         """
-        return () if view.stands_in or self._exposure.is_search(view) else DEFINITIONS
+        is_search = self._exposure.is_search(view)
+        return DEFINITIONS if self._exposure.shows_own and not is_search else ()
 
     async def call(self, name: str, arguments: Any, caller: Caller) -> Json:
         """Run one. What goes wrong is a result that says so."""

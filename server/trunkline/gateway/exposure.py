@@ -5,7 +5,7 @@ A model pays for every description it is given, in money and in attention. Beyon
 it is better served by a search.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Final, Literal
 
@@ -21,14 +21,28 @@ MANY: Final = 40
 class Exposure:
     """Decides what is listed. What can be called is another matter: that is everything."""
 
-    def __init__(self, mode: Mode, pinned: Sequence[str]) -> None:
-        """*pinned* are patterns (`fnmatch`) of tools that are listed in any case."""
-        self._mode, self._pinned = mode, pinned
+    def __init__(
+        self,
+        mode: Mode = "full",
+        pinned: Sequence[str] = (),
+        *,
+        stands_in: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """
+        *pinned* are patterns (`fnmatch`) of tools that are listed in any case. *stands_in* tells
+        whether there is a single server, without a namespace: nobody is to see that it is not it.
+        """
+        self._mode, self._pinned, self._stands_in = mode, pinned, stands_in
+
+    @property
+    def shows_own(self) -> bool:
+        """Whether tools of the gateway's own may be listed."""
+        return not self._stands_in()
 
     def is_search(self, view: View) -> bool:
         """Whether tools are to be searched for, and not listed."""
         if self._mode == "auto":
-            return len(view.tools) > MANY and not view.stands_in
+            return len(view.tools) > MANY and self.shows_own
         return self._mode == "search"
 
     def tools(self, view: View, era: Era) -> list[Json]:

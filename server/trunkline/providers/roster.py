@@ -82,6 +82,12 @@ class Roster:
         everybody = (seat.provider for seat in self._seats.values())
         return sorted(everybody, key=lambda provider: (provider.position, provider.name))
 
+    @property
+    def stands_in(self) -> bool:
+        """Whether there is a single provider, and nothing in front of its names."""
+        providers = [seat.provider for seat in self._seats.values()]
+        return len(providers) == 1 and not providers[0].prefix
+
     def provider(self, name: str) -> DownstreamProvider | None:
         """Whoever has a name."""
         seat = self._seats.get(name)
