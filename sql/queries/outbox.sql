@@ -25,3 +25,11 @@ WHERE outbox.kind = failed.kind AND outbox.item_id = failed.item_id
 -- name: backlog
 -- How far the index is behind.
 SELECT count(*) FROM mcp.outbox;
+
+-- name: requeue
+-- Every tool once more: what is made of them is made otherwise now.
+INSERT INTO mcp.outbox (kind, item_id, operation)
+SELECT 'tools', id, 'upsert' FROM mcp.tools WHERE hidden_at IS NULL
+ON CONFLICT (kind, item_id) DO UPDATE
+SET version = outbox.version + 1, attempts = 0,
+    due_at = CASE WHEN outbox.claim IS NULL THEN now() ELSE outbox.due_at END;

@@ -118,3 +118,13 @@ WITH made AS (
     RETURNING 1
 )
 SELECT count(*) FROM made;
+
+-- name: assigned
+-- For the process itself: the skills of every tool that is not hidden, the surest first.
+SELECT tool.org_id, server.name AS server, tool.own_name, skill.name AS skill, given.confidence
+FROM mcp.tool_skill_assignments AS given
+JOIN mcp.tools AS tool ON tool.id = given.tool_id
+JOIN mcp.servers AS server ON server.id = tool.source_server_id
+JOIN mcp.skill_categories AS skill ON skill.id = given.skill_id
+WHERE tool.hidden_at IS NULL AND given.org_id IS NOT DISTINCT FROM tool.org_id
+ORDER BY given.tool_id, given.confidence DESC, skill.name;

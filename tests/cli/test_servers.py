@@ -131,10 +131,12 @@ async def test_what_is_added_while_nobody_runs_is_there_for_whoever_starts(
 ) -> None:
     added = done(workplace, "add", "new", *EVERYTHING)
 
-    called = workplace.run("call", "new__echo", "text=hello", "--json")
+    async with serving(workplace) as client:
+        await until_listed(client, "new__echo")
+        echoed = await client.structured("new__echo", {"text": "hello"})
 
     assert added.startswith("Added new. ")
-    assert json.loads(called.stdout)["structuredContent"]["arguments"] == {"text": "hello"}
+    assert echoed["arguments"] == {"text": "hello"}
 
 
 async def test_the_embedded_database_will_do_and_is_left_as_it_was_found(
@@ -295,7 +297,7 @@ async def test_nothing_secret_is_ever_shown(workplace: Workplace) -> None:
 
 async def test_the_list_tells_where_servers_are_and_what_is_with_them(workplace: Workplace) -> None:
     assert done(workplace, "list") == "No servers were added.\n"
-    done(workplace, "add", "docs", "--url", "http://${HOST:-a}:${PORT:-1}/sse", "--lazy")
+    done(workplace, "add", "docs", "--url", "http://${SET_THEN}:${PORT:-1}/sse", SET_THEN="a")
     done(workplace, "add", "time", "--", "mcp-server-time", "--local-timezone", "Europe/Paris")
     done(workplace, "disable", "time")
     workplace.configure({"docs": {"command": "${UNSET_HERE}"}, "other": {"command": "x"}})
@@ -306,7 +308,7 @@ async def test_the_list_tells_where_servers_are_and_what_is_with_them(workplace:
     assert docs == {
         "name": "docs",
         "transport": "sse",
-        "where": "http://${HOST:-a}:${PORT:-1}/sse",
+        "where": "http://${SET_THEN}:${PORT:-1}/sse",
         "disabled": False,
         "shadowed": True,
         "problem": None,

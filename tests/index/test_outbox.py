@@ -100,7 +100,7 @@ async def let_time_pass(database: Database) -> None:
 
 async def finish(database: Database, shelf: Shelf) -> None:
     """Work until nothing is left to do."""
-    worker = OutboxWorker(OutboxRepository(database), shelf)
+    worker = OutboxWorker(OutboxRepository(database), [shelf])
     async with asyncio.timeout(60):
         while await OutboxRepository(database).backlog():
             await let_time_pass(database)
@@ -215,7 +215,7 @@ async def one_batch(
     if work.is_overtaken:
         shelf.meanwhile = lambda: apply(database, server, other)
     try:
-        await OutboxWorker(OutboxRepository(database), shelf).work()
+        await OutboxWorker(OutboxRepository(database), [shelf]).work()
     except asyncio.CancelledError:
         pass  # it died, and what it had claimed is still there
     shelf.plan, shelf.meanwhile = planned(), None  # there may have been nothing to do
@@ -234,8 +234,8 @@ async def test_a_worker_that_dies_between_delivering_and_settling_leaves_its_err
     shelf = Shelf(database, planned("dies"))
 
     with pytest.raises(asyncio.CancelledError):
-        await OutboxWorker(OutboxRepository(database), shelf).work()
-    another = OutboxWorker(OutboxRepository(database), shelf)
+        await OutboxWorker(OutboxRepository(database), [shelf]).work()
+    another = OutboxWorker(OutboxRepository(database), [shelf])
     assert not await another.work()
     await let_time_pass(database)
     assert await another.work()
@@ -250,11 +250,11 @@ async def test_what_changes_while_it_is_delivered_is_delivered_again_by_nobody_e
 ) -> None:
     tools, server = ItemRepository(database, "tools"), await a_server(database)
     await tools.sync(None, server, items("send", "read"))
-    worker = OutboxWorker(OutboxRepository(database), shelf := Shelf(database))
+    worker = OutboxWorker(OutboxRepository(database), [shelf := Shelf(database)])
 
     async def change() -> None:
         await tools.sync(None, server, items("send", text="Send a letter."))
-        assert not await OutboxWorker(OutboxRepository(database), shelf).work()
+        assert not await OutboxWorker(OutboxRepository(database), [shelf]).work()
 
     shelf.meanwhile = change
     assert await worker.work()
@@ -293,7 +293,7 @@ async def test_the_row_of_a_deleted_item_goes_only_when_the_index_has_let_go(
     await finish(database, shelf := Shelf(database))
     await tools.delete_by_server(None, server)
     shelf.plan = planned("refuses", "stops half way", "works")
-    worker = OutboxWorker(OutboxRepository(database), shelf)
+    worker = OutboxWorker(OutboxRepository(database), [shelf])
 
     for _ in range(2):
         assert not await worker.work()
@@ -311,7 +311,7 @@ async def test_an_errand_that_fails_waits_longer_each_time_and_says_why(
     await ItemRepository(database, "tools").sync(None, await a_server(database), items("send"))
     refusals: list[Fate] = ["refuses"] * 11
     shelf = Shelf(database, planned(*refusals))
-    worker = OutboxWorker(OutboxRepository(database), shelf)
+    worker = OutboxWorker(OutboxRepository(database), [shelf])
 
     for pause in (1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300):
         await let_time_pass(database)
@@ -337,7 +337,7 @@ async def test_workers_side_by_side_never_carry_out_one_errand_at_the_same_time(
     shelf = Shelf(database)
 
     async def work() -> None:
-        worker = OutboxWorker(OutboxRepository(database), shelf)
+        worker = OutboxWorker(OutboxRepository(database), [shelf])
         while await worker.work():
             pass
 
@@ -382,7 +382,7 @@ async def test_a_worker_outlives_a_crash_of_the_delivery_and_a_database_that_han
     shelf.meanwhile = crash
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
-            worker = OutboxWorker(OutboxRepository(database), shelf)
+            worker = OutboxWorker(OutboxRepository(database), [shelf])
             tasks.start_soon(worker.run, lambda: database.is_available)
             await crashed.wait()
             await database.execute(

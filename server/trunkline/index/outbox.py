@@ -52,9 +52,9 @@ class Delivery(Protocol):
 class OutboxWorker:
     """One worker of one process. Several work side by side and never on the same errand."""
 
-    def __init__(self, outbox: OutboxRepository, delivery: Delivery | None = None) -> None:
-        """Without a *delivery* there is nobody to tell."""
-        self._outbox, self._delivery = outbox, delivery
+    def __init__(self, outbox: OutboxRepository, deliveries: Sequence[Delivery] = ()) -> None:
+        """An errand goes through *deliveries* in their order. Without any, nobody is told."""
+        self._outbox, self._deliveries = outbox, deliveries
         self._is_failing = False
 
     async def run(self, is_usable: Callable[[], bool]) -> NoReturn:
@@ -75,9 +75,9 @@ class OutboxWorker:
         if not errands:
             return False
         try:
-            if self._delivery is not None:
-                async with asyncio.timeout(CLAIM):
-                    await self._delivery.deliver(errands)
+            async with asyncio.timeout(CLAIM):
+                for delivery in self._deliveries:
+                    await delivery.deliver(errands)
         except (IndexFailure, TimeoutError) as error:
             await self._postpone(errands, error)
             return False

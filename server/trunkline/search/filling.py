@@ -6,7 +6,7 @@ Searches go on meanwhile, on what was filled before; the switch comes at the end
 while it runs are in the outbox, and are brought to what is being filled like to any index.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -14,12 +14,13 @@ import structlog
 
 from trunkline.errors import PointIdMissing, PointIdOverflow
 from trunkline.index.index import Index, Ref
-from trunkline.models import KINDS
+from trunkline.models import KINDS, Kind
 from trunkline.search.findables import findables
 from trunkline.search.points import Findable, PointMaker
 from trunkline.storage.pool import Database
 from trunkline.storage.repositories.items import ItemRepository
 from trunkline.storage.repositories.servers import ServerRepository
+from trunkline.storage.rows import ItemRow
 
 log = structlog.get_logger(__name__)
 
@@ -91,18 +92,46 @@ class Filling:
         await self._index.prepare()
         done, there = 0, set[tuple[str, int | None]]()
         async for page in self._pages():
-            try:
-                await self._index.upsert(await self._maker.make(page))
-            except (PointIdOverflow, PointIdMissing) as error:
-                log.warning("index.left_out", code=error.code, reason=str(error))
             there |= {_key(item.ref) for item in page}
+            await self._put(page)
             done += len(page)
             on_progress(done)
         left = [ref async for ref, _ in self._index.contents() if _key(ref) not in there]
         await self._index.delete(left)
+        # What came while this ran was not in `there`, and may have been delivered.
+        await self._put(await self._stored(left))
         await self._index.switch()
         log.info("index.filled", items=done, removed=len(left))
         return done
+
+    async def _put(self, items: Sequence[Findable]) -> None:
+        """
+        Put these in, and again those that have changed meanwhile.
+
+        A change is delivered by others as soon as it is stored. Had it come between our reading and
+        our writing, the old would stand above the new; so what was written has to be what is
+        stored afterwards as well.
+        """
+        while items:
+            try:
+                await self._index.upsert(await self._maker.make(items))
+            except (PointIdOverflow, PointIdMissing) as error:
+                log.warning("index.left_out", code=error.code, reason=str(error))
+            stored = {_key(item.ref): item for item in await self._stored([i.ref for i in items])}
+            await self._index.delete([one.ref for one in items if _key(one.ref) not in stored])
+            written = {_key(item.ref): item.content_hash for item in items}
+            items = [one for key, one in stored.items() if one.content_hash != written[key]]
+
+    async def _stored(self, refs: Sequence[Ref]) -> list[Findable]:
+        """What is stored of these items by now."""
+        found: list[Findable] = []
+        for kind in KINDS:
+            ids = [ref.db_id for ref in refs if ref.kind == kind and ref.db_id is not None]
+            found += await self._findables(kind, await self._items[kind].read(ids) if ids else [])
+        return found
+
+    async def _findables(self, kind: Kind, rows: Sequence[ItemRow]) -> list[Findable]:
+        return findables(kind, rows, await self._servers.read({row.server_id for row in rows}))
 
     async def drift(self) -> Drift:
         """How the index differs from the rows. Raises `StorageError` and `IndexFailure`."""
@@ -125,8 +154,7 @@ class Filling:
             after = 0
             while rows := await self._items[kind].page(after, PAGE):
                 after = rows[-1].id
-                servers = await self._servers.read({row.server_id for row in rows})
-                yield findables(kind, rows, servers)
+                yield await self._findables(kind, rows)
 
 
 def _key(ref: Ref) -> tuple[str, int | None]:

@@ -6,7 +6,7 @@ needs neither the database nor the outbox, and what left the catalog is found no
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -15,7 +15,7 @@ import structlog
 
 from trunkline.catalog.catalog import Catalog
 from trunkline.errors import EmbeddingError, OrgNotFound
-from trunkline.index.index import Index, Ref
+from trunkline.index.index import Index, Point, Ref
 from trunkline.models import KINDS, Json
 from trunkline.search.points import Findable, PointMaker
 from trunkline.storage.rows import Org
@@ -31,13 +31,17 @@ AGAIN: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """An item that is in the index."""
+    """An item that is in the index, as it is there."""
 
     definition: Json
     """Compared by identity first: a list that is as it was brings the same objects."""
 
     title: str
     content_hash: bytes
+
+
+STALE: Final = _Seen({}, "", b"")
+"""An item that is in the index, or may be, and has to be put in anew."""
 
 
 class Indexer:
@@ -49,10 +53,16 @@ class Indexer:
         index: Index,
         maker: PointMaker,
         scope: Callable[[str | None], Org],
+        *,
+        again: float = AGAIN,
     ) -> None:
         """*scope* finds an organisation by the name that the catalog has for it."""
         self._catalog, self._index, self._maker, self._scope = catalog, index, maker, scope
+        self._again = again
         self._seen: dict[Ref, _Seen] = {}
+        self._is_blind = False
+        """Whether the embedding has failed in this round."""
+
         self._wake = asyncio.Event()
         self._wake.set()
         self._is_working = False
@@ -65,7 +75,7 @@ class Indexer:
 
     def renew(self) -> None:
         """Make every point anew: the skill cards are others."""
-        self._seen.clear()
+        self._doubt(self._seen)
         self._wake.set()
 
     async def run(self) -> NoReturn:
@@ -78,10 +88,12 @@ class Indexer:
                 await self._follow()
             except Exception:  # what cannot be indexed must not end what is served
                 log.exception("indexer.crashed")
+                self._doubt(self._seen)
                 self._call_again()
             self._is_working = False
 
     async def _follow(self) -> None:
+        self._is_blind = False
         there: set[Ref] = set()
         changed: list[Findable] = []
         for ref, definition, title in self._items():
@@ -118,16 +130,24 @@ class Indexer:
     async def _put(self, items: Sequence[Findable]) -> None:
         if not items:
             return
-        try:
-            points = await self._maker.make(items)
-        except EmbeddingError as error:
-            log.info("indexer.without_vectors", items=len(items), code=error.code)
-            points = self._maker.make_unembedded(items)
-            for item in items:
-                del self._seen[item.ref]
-            self._call_again()
-        await self._index.upsert(points)
+        await self._index.upsert(await self._points(items))
         await anyio.lowlevel.checkpoint()
 
+    async def _points(self, items: Sequence[Findable]) -> list[Point]:
+        """Their points; without vectors from the first that cannot be had, so that nobody waits."""
+        if not self._is_blind:
+            try:
+                return await self._maker.make(items)
+            except EmbeddingError as error:
+                log.info("indexer.without_vectors", code=error.code)
+                self._is_blind = True
+                self._call_again()
+        self._doubt(item.ref for item in items)
+        return self._maker.make_unembedded(items)
+
+    def _doubt(self, refs: Iterable[Ref]) -> None:
+        """Have these put in anew; until then they are what has to be taken out if it leaves."""
+        self._seen |= dict.fromkeys(refs, STALE)
+
     def _call_again(self) -> None:
-        asyncio.get_running_loop().call_later(AGAIN, self._wake.set)
+        asyncio.get_running_loop().call_later(self._again, self._wake.set)

@@ -73,9 +73,8 @@ class PointMaker:
         nothing = np.zeros(self._vectors.embedding.dimensions, np.float32)
         return [self._point(item, nothing, []) for item in items]
 
-    def _skills(self, item: Findable, vector: NDArray[np.float32]) -> list[Skill]:
-        cards = self._cards.of(item.ref.org) if item.ref.kind == "tools" else None
-        return cards.skills_of(vector[np.newaxis])[0] if cards is not None else []
+    def _skills(self, item: Findable, vector: NDArray[np.float32]) -> Sequence[Skill]:
+        return self._cards.skills_of(item.ref, vector) if item.ref.kind == "tools" else ()
 
     def _point(self, item: Findable, vector: NDArray[np.float32], skills: Sequence[Skill]) -> Point:
         return Point(

@@ -107,12 +107,12 @@ class Search:
         answer = await self._searcher.search(
             request.words[:LONGEST], filters, strategy=request.strategy, cards=cards
         )
-        hits = _hits(answer.matches, view, request.min_score)
+        hits = _hits(answer.matches, view, scope, request.min_score)
         return Found(hits[:limit], answer.strategy, answer.degraded, answer.skills)
 
 
-def _hits(matches: Iterable[Match], view: View, least: float | None) -> list[Hit]:
-    """Those matches that may be seen, those that are alike as one."""
+def _hits(matches: Iterable[Match], view: View, scope: Org, least: float | None) -> list[Hit]:
+    """Those matches that *view*, which is that of *scope*, has; those that are alike as one."""
     seen: dict[int, tuple[Entry, Match]] = {}
     candidates: list[Candidate] = []
     for match in matches:
@@ -120,7 +120,8 @@ def _hits(matches: Iterable[Match], view: View, least: float | None) -> list[Hit
             break
         ref = match.ref
         entry = view.of_origin(ref.kind, ref.server, ref.own_name)
-        if entry is None:
+        # Another process may have a server of that name for everyone, and this one for an org.
+        if entry is None or ref.org != (None if entry.org is None else scope):
             continue
         text = ItemText.of(ref.kind, entry.definition, server=ref.server)
         candidate = Candidate(

@@ -11,7 +11,7 @@ and the endpoint is left alone for a while.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -115,14 +115,18 @@ class _Failure(Exception):
 
 
 @asynccontextmanager
-async def open_endpoint_classifier(
-    endpoint: SkillEndpoint, cards: Sequence[Card], offline: Classifier
-) -> "AsyncGenerator[EndpointClassifier]":
-    """A classifier that asks a model about these cards. Nothing is sent before the first tool."""
+async def open_endpoint_classifiers(
+    endpoint: SkillEndpoint,
+) -> "AsyncGenerator[Callable[[Sequence[Card], Classifier], EndpointClassifier]]":
+    """
+    A maker of classifiers that ask a model about cards, and fall back on another classifier.
+
+    They share their connections. Nothing is sent before the first tool.
+    """
     key = endpoint.key.get_secret_value() if endpoint.key else ""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with httpx.AsyncClient(headers=headers, timeout=endpoint.timeout) as client:
-        yield EndpointClassifier(endpoint, cards, offline, client)
+        yield lambda cards, offline: EndpointClassifier(endpoint, cards, offline, client)
 
 
 class EndpointClassifier:

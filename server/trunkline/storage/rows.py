@@ -221,6 +221,17 @@ class AssignmentRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSkillRow:
+    """One skill of one tool, by their names."""
+
+    org: Org
+    server: str
+    own_name: str
+    skill: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
 class Calls:
     """Calls of one tool, summed."""
 

@@ -6,13 +6,20 @@ puts them off. It serves every organisation, and no request comes here.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
-from trunkline.models import KINDS
+import asyncpg
+
+from trunkline.errors import SyncConflict
+from trunkline.models import KINDS, Kind
 from trunkline.storage.pool import Source
 from trunkline.storage.queries import load, load_for
 from trunkline.storage.rows import Errand, to_text
 
 _STATEMENTS = load("outbox.sql")
+
+ATTEMPTS: Final = 5
+"""How often errands are settled anew when a sync and this have locked each other up."""
 
 
 class OutboxRepository:
@@ -36,19 +43,28 @@ class OutboxRepository:
         Strike off errands that are done, and delete the rows of items that were to go.
 
         Returns how many were struck off: one whose item changed meanwhile is not.
+        Raises `SyncConflict`.
         """
         settled = 0
         for kind in KINDS:
             mine = [one for one in errands if one.kind == kind]
             if mine:
+                settled += await self._settle(kind, mine)
+        return settled
+
+    async def _settle(self, kind: Kind, errands: Sequence[Errand]) -> int:
+        for _ in range(ATTEMPTS):
+            try:
                 rows = await self._pool.fetch(
                     load_for(kind)["settle"],
-                    [one.item_id for one in mine],
-                    [one.version for one in mine],
-                    [one.claim for one in mine],
+                    [one.item_id for one in errands],
+                    [one.version for one in errands],
+                    [one.claim for one in errands],
                 )
-                settled += len(rows)
-        return settled
+                return len(rows)
+            except asyncpg.DeadlockDetectedError:
+                continue  # a sync had locked some of the items, in another order
+        raise SyncConflict(f"These {kind} kept being changed while their errands were settled.")
 
     async def postpone(self, errands: Sequence[Errand], *, seconds: float, error: str) -> None:
         """Give back errands that failed, to be tried again in so many *seconds*."""
@@ -60,6 +76,10 @@ class OutboxRepository:
             seconds,
             to_text(error),
         )
+
+    async def requeue(self) -> None:
+        """Have every tool looked at once more: what is made of them is made otherwise now."""
+        await self._pool.execute(_STATEMENTS["requeue"])
 
     async def backlog(self) -> int:
         """How many items the index is behind on."""
