@@ -29,7 +29,7 @@ from trunkline.dispatch import Dispatch
 from trunkline.downstream.config import ConfigProblem, ServerConfig
 from trunkline.downstream.http import HttpClient
 from trunkline.downstream.session import Connect
-from trunkline.errors import RpcError, TrunklineError
+from trunkline.errors import RpcError, StorageUnavailable, TrunklineError
 from trunkline.finding import Finding
 from trunkline.gateway.adapter import Adapter
 from trunkline.gateway.admin_tools import DEFINITIONS, AdminTools
@@ -110,14 +110,23 @@ class App:
         """
         Wait until every server has connected and listed, or failed once.
 
-        False after *timeout* seconds. Only for people who wait: no request ever does.
+        The database is waited for as well, as long as it may take to answer. False after *timeout*
+        seconds. Only for people who wait: no request ever does.
         """
+        now = asyncio.get_running_loop().time
+        patience = now() + self.settings.database.connect_timeout
+
+        def is_opened() -> bool:
+            reason = self.standing.reason
+            is_late = now() >= patience or not isinstance(reason, StorageUnavailable)
+            return self.opened.is_set() or (reason is not None and is_late)
+
         try:
             async with asyncio.timeout(timeout):
                 while not (  # noqa: ASYNC110 - people may wait inexactly
                     self.servers.plugins.settled.is_set()
                     and not self.catalog.has_draft
-                    and (self.opened.is_set() or self.standing.reason is not None)
+                    and is_opened()
                     and all(provider.settled for provider in self.servers.roster.providers)
                 ):
                     await asyncio.sleep(0.02)

@@ -25,7 +25,6 @@ from trunkline.settings import Settings
 from trunkline.storage.pool import Database
 from trunkline.storage.repositories.embeddings import EmbeddingRepository
 from trunkline.storage.repositories.outbox import OutboxRepository
-from trunkline.storage.repositories.skills import SkillRepository
 
 if TYPE_CHECKING:
     from trunkline.index.index import Index
@@ -123,8 +122,7 @@ class Finding:
         scope = self._registry.scope_of
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
             embedding = await self._embedding(stack)
-            skills = SkillRepository(database)
-            cards = CardShelf(skills, embedding, is_usable, await self._model(stack))
+            cards = CardShelf(database, embedding, is_usable, await self._model(stack))
             vectors = Vectors(embedding, EmbeddingRepository(database), is_usable)
             self._maker = PointMaker(vectors, cards)
             local = self._local = InProcessIndex(embedding.dimensions)

@@ -136,6 +136,40 @@ class SearchSettings(Section):
     """Seconds before the second attempt; they double."""
 
 
+class CacheSettings(Section):
+    """How long answers are kept, and how patient we are with Redis."""
+
+    tool_ttl: PositiveFloat = 300.0
+    """Seconds one tool, prompt or resource is kept."""
+
+    list_ttl: PositiveFloat = 60.0
+    """Seconds a list is kept."""
+
+    search_ttl: PositiveFloat = 30.0
+    """Seconds the answer to a search is kept."""
+
+    skill_ttl: PositiveFloat = 600.0
+    """Seconds skills are kept."""
+
+    result_ttl: PositiveFloat = 60.0
+    """Seconds the result of a tool is kept, where neither mcp.json nor the result says."""
+
+    negative_ttl: PositiveFloat = 5.0
+    """Seconds it is remembered that there is no answer."""
+
+    jitter: float = Field(default=0.1, ge=0, lt=1)
+    """Up to which part of its time a value goes early, so that not all go at once."""
+
+    timeout: PositiveFloat = 0.25
+    """Seconds Redis may take to answer a call before the call goes on without it."""
+
+    connect_timeout: PositiveFloat = 2.0
+    """Seconds a connection may take to be made, behind the scenes."""
+
+    max_value: PositiveInt = 1024 * 1024
+    """Bytes one value may have. A larger one is not kept."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -168,6 +202,11 @@ class Settings(BaseSettings):
     qdrant_api_key: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("QDRANT_API_KEY", "TRUNKLINE_QDRANT_API_KEY")
     )
+    redis_url: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("REDIS_URL", "TRUNKLINE_REDIS_URL")
+    )
+    """redis://, rediss://, redis+sentinel:// or redis+cluster://. When unset: this process."""
+
     embedding_url: str | None = Field(
         default=None, validation_alias=AliasChoices("EMBEDDING_URL", "TRUNKLINE_EMBEDDING_URL")
     )
@@ -201,3 +240,4 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(default_factory=HttpSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     search: SearchSettings = Field(default_factory=SearchSettings)
+    cache: CacheSettings = Field(default_factory=CacheSettings)

@@ -36,6 +36,14 @@ SELECT id, org_id, name, origin, config::text, about::text, position, 0
 FROM there
 WHERE NOT EXISTS (SELECT FROM changed);
 
+-- name: keep
+-- $1 org id, $2 name
+-- The row of a server that an administrator added, held while what it lists is stored. Only an
+-- administrator changes it: whoever serves it may have read it before it was changed.
+SELECT id, org_id, name, origin, config, about, position FROM mcp.servers
+WHERE name = $2 AND org_id IS NOT DISTINCT FROM $1 AND origin = 'api' AND hidden_at IS NULL
+FOR NO KEY UPDATE;
+
 -- name: describe
 -- $1 org id, $2 server id, $3 about
 -- Keeps what a server says of itself, if that is news.

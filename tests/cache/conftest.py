@@ -8,7 +8,7 @@ import pytest
 from tests.cache.redis_server import RedisServer, redis_server
 from trunkline.cache.cache import Cache
 from trunkline.cache.connection import open_cache
-from trunkline.cache.settings import CacheSettings
+from trunkline.settings import CacheSettings
 
 PATIENT = CacheSettings(timeout=5)
 """For tests in which Redis has no excuse to be slow, but the machine has."""

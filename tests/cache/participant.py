@@ -21,7 +21,7 @@ if len(sys.argv) > 2:
 from trunkline.cache import cleanup  # keys are made of the version
 from trunkline.cache.cache import Cache
 from trunkline.cache.connection import open_cache
-from trunkline.cache.settings import CacheSettings
+from trunkline.settings import CacheSettings
 
 
 class Participant:

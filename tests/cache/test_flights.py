@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trunkline.cache.background import background
+from trunkline.background import background
 from trunkline.cache.flights import Flights, Watch
 
 pytestmark = pytest.mark.anyio

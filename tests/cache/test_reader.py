@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trunkline.cache.background import background
+from trunkline.background import background
 from trunkline.cache.clients import InProcess
 from trunkline.cache.failures import CacheFailure
 from trunkline.cache.reader import Reader

@@ -19,7 +19,7 @@ from tests.cache.truth import ACME, GLOBEX, Truth
 from trunkline.cache import cleanup
 from trunkline.cache.cache import Cache
 from trunkline.cache.keys import Address
-from trunkline.cache.settings import CacheSettings
+from trunkline.settings import CacheSettings
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from tests.cache.truth import ACME, Truth
 from trunkline.cache import metrics
 from trunkline.cache.cache import Cache
 from trunkline.cache.connection import open_cache
-from trunkline.cache.settings import CacheSettings
+from trunkline.settings import CacheSettings
 
 pytestmark = pytest.mark.anyio
 

@@ -25,7 +25,6 @@ from trunkline.search.vectors import Vectors
 from trunkline.settings import DatabaseSettings
 from trunkline.storage.pool import open_pool
 from trunkline.storage.repositories.embeddings import EmbeddingRepository
-from trunkline.storage.repositories.skills import SkillRepository
 
 NOWHERE: Final = "postgresql:///nothing?host=/nowhere"
 """The address of a database that is away."""
@@ -95,7 +94,7 @@ async def searchable(
     """Follow *catalog*; an embedding that is away is asked *again* after so many seconds."""
     embedding = embedding or Counting()
     async with open_pool(NOWHERE, DatabaseSettings()) as database, asyncio.TaskGroup() as tasks:
-        cards = CardShelf(SkillRepository(database), embedding, lambda: False)
+        cards = CardShelf(database, embedding, lambda: False)
         vectors = Vectors(embedding, EmbeddingRepository(database), lambda: False)
         index = InProcessIndex(embedding.dimensions)
         indexer = Indexer(catalog, index, PointMaker(vectors, cards), scope_of, again=again)

@@ -3,6 +3,7 @@
 import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import is_dataclass
 from importlib import import_module
 from typing import Any
 from uuid import UUID
@@ -17,8 +18,11 @@ from tests.storage.filling import (
 from trunkline.errors import ServerNotFound
 from trunkline.models import KINDS, Kind
 from trunkline.storage import repositories
+from trunkline.storage.changes import Changes
 from trunkline.storage.repositories.embeddings import EmbeddingRepository
+from trunkline.storage.repositories.everything import Everything
 from trunkline.storage.repositories.items import ItemRepository
+from trunkline.storage.repositories.listings import Listed, ListingRepository
 from trunkline.storage.repositories.orgs import OrgRepository
 from trunkline.storage.repositories.outbox import OutboxRepository
 from trunkline.storage.repositories.servers import ServerRepository
@@ -29,7 +33,7 @@ from trunkline.storage.rows import AssignmentRow, Calls, SkillRow
 pytestmark = pytest.mark.anyio
 
 
-FOR_THE_PROCESS = {OrgRepository, OutboxRepository, EmbeddingRepository}
+FOR_THE_PROCESS = {OrgRepository, OutboxRepository, EmbeddingRepository, Everything}
 """No request comes to these; each says so and why."""
 
 Attempt = Callable[[asyncpg.Pool, UUID, "Target"], Awaitable[Any]]
@@ -53,6 +57,19 @@ def on_items(call: Callable[[ItemRepository, UUID, Target], Awaitable[Any]]) -> 
 async def sync_theirs(items: ItemRepository, org: UUID, target: Target) -> None:
     with pytest.raises(ServerNotFound):
         await items.sync(org, target.server, [])
+
+
+async def sync_theirs_within(pool: asyncpg.Pool, org: UUID, target: Target) -> None:
+    for kind in KINDS:
+        items, changes = ItemRepository(pool, kind), Changes(kind, [])
+        async with pool.acquire() as connection, connection.transaction():
+            with pytest.raises(ServerNotFound):
+                await items.sync_within(org, connection, target.server, changes)
+
+
+async def sync_listing(pool: asyncpg.Pool, org: UUID, target: Target) -> bool:
+    listed = Listed(name="mail", origin="file", config={}, position=0, about={}, items={})
+    return (await ListingRepository(pool).sync(org, listed)).server.id == target.server
 
 
 async def put_server(pool: asyncpg.Pool, org: UUID, target: Target) -> bool:
@@ -92,6 +109,16 @@ async def assign(pool: asyncpg.Pool, org: UUID, target: Target) -> list[int]:
 
 ATTEMPTS: dict[tuple[type, str], Attempt] = {
     (ItemRepository, "sync"): on_items(sync_theirs),
+    (ItemRepository, "sync_within"): sync_theirs_within,
+    (ItemRepository, "of_server"): on_items(
+        lambda items, org, target: items.of_server(org, target.server)
+    ),
+    (ItemRepository, "ids"): on_items(lambda items, org, target: items.ids(org, target.server)),
+    (ListingRepository, "sync"): sync_listing,
+    (ServerRepository, "list_scope"): lambda pool, org, _: ServerRepository(pool).list_scope(org),
+    (ServerRepository, "of_id"): lambda pool, org, target: ServerRepository(pool).of_id(
+        org, target.server
+    ),
     (ItemRepository, "list_visible"): on_items(lambda items, org, _: items.list_visible(org)),
     (ItemRepository, "find"): on_items(lambda items, org, t: items.find(org, t.items[items.kind])),
     (ItemRepository, "count_visible"): on_items(lambda items, org, _: items.count_visible(org)),
@@ -137,7 +164,7 @@ def methods() -> set[tuple[type, str]]:
     for one in pkgutil.iter_modules(repositories.__path__, f"{repositories.__name__}."):
         module = import_module(one.name)
         for _, repository in inspect.getmembers(module, inspect.isclass):
-            if repository.__module__ == module.__name__:
+            if repository.__module__ == module.__name__ and not is_dataclass(repository):
                 found |= {(repository, name) for name in vars(repository) if name[0] != "_"}
     return found
 

@@ -38,8 +38,8 @@ from trunkline.cache.keys import (
     generation,
     generations_covered,
 )
-from trunkline.cache.settings import CacheSettings
 from trunkline.cache.shelf import Shelf, Sight
+from trunkline.settings import CacheSettings
 
 if TYPE_CHECKING:
     from trunkline.cache.store import Store

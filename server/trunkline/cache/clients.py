@@ -13,8 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from trunkline.cache.address import RedisAddress
-from trunkline.cache.settings import CacheSettings
 from trunkline.cache.store import CONNECTIONS, Servers, Store
+from trunkline.settings import CacheSettings
 
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes that are written in this process before all is forgotten."""

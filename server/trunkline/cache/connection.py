@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from trunkline.background import background
 from trunkline.cache.address import RedisAddress
-from trunkline.cache.background import background
 from trunkline.cache.cache import Cache
 from trunkline.cache.failures import CacheFailure
-from trunkline.cache.settings import CacheSettings
+from trunkline.settings import CacheSettings
 
 if TYPE_CHECKING:
     from trunkline.cache.store import Store

@@ -18,7 +18,7 @@ import structlog
 from trunkline.cache import metrics, values
 from trunkline.cache.keys import Address, is_generation
 from trunkline.cache.reader import Reader
-from trunkline.cache.settings import CacheSettings
+from trunkline.settings import CacheSettings
 
 if TYPE_CHECKING:
     from trunkline.cache.store import Found, Store

@@ -19,6 +19,23 @@ REFUSED = "org"
 """A server belongs to the organisation it is added for; its entry cannot say otherwise."""
 
 
+def check_entry(name: str, entry: Json, folder: Path, *, runs_here: bool = True) -> list[str]:
+    """
+    Raise `ServerInvalid` with everything that is wrong with a server, as it is described.
+
+    A variable that is not set need not be, where the server does not run: what is said of it is
+    returned.
+    """
+    problems = read_entry(name, entry, os.environ, folder).problems
+    lacking = [one.message for one in problems if one.code == "config_variable"]
+    wrong = [one.message for one in problems if runs_here or one.code != "config_variable"]
+    if REFUSED in entry:
+        wrong.append('Leave "org" out: it is added for the organisation that adds it.')
+    if wrong:
+        raise ServerInvalid(" ".join(wrong))
+    return lacking
+
+
 class AddedServers:
     """The rows."""
 
@@ -26,18 +43,13 @@ class AddedServers:
         """Relative paths in what is added begin at *folder*."""
         self._rows, self._folder = ServerRepository(database), folder
 
-    async def add(self, org: Org, name: str, entry: Json) -> ServerRow:
+    async def add(self, org: Org, name: str, entry: Json, *, runs_here: bool = True) -> ServerRow:
         """
         Keep a server under a name, or change the one that was added under it.
 
-        Raises `ServerInvalid` with everything that is wrong with it, and `StorageError`.
+        Raises `StorageError`, and `ServerInvalid` like `check_entry`.
         """
-        read = read_entry(name, entry, os.environ, self._folder)
-        wrong = [problem.message for problem in read.problems]
-        if REFUSED in entry:
-            wrong.append('Leave "org" out: it is added for the organisation that adds it.')
-        if wrong or not read.servers:
-            raise ServerInvalid(" ".join(wrong) or f"{name!r} describes no server.")
+        check_entry(name, entry, self._folder, runs_here=runs_here)
         return await self._rows.put(org, name, origin="api", config=entry)
 
     async def remove(self, org: Org, name: str) -> ServerRow:

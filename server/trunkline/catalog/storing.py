@@ -7,6 +7,7 @@ there already, unless the rules or the names have changed since.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 import structlog
 
@@ -15,13 +16,23 @@ from trunkline.catalog.offer import Offer
 from trunkline.catalog.records import Kept, Records
 from trunkline.catalog.snapshot import Snapshot
 from trunkline.downstream.config import ServerConfig
-from trunkline.errors import OrgNotFound
+from trunkline.errors import (
+    CatalogFull,
+    NotStorable,
+    OrgNotFound,
+    ServerNotFound,
+    SyncConflict,
+)
 from trunkline.models import Json, Listing
 from trunkline.providers.servers import Servers
 from trunkline.storage.repositories.listings import Listed
 from trunkline.storage.rows import Org, Origin
 
 log = structlog.get_logger(__name__)
+
+
+ITS_OWN: Final = (NotStorable, CatalogFull, SyncConflict)
+"""What is in the way of one server's listing, and of no other's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,10 @@ class Storing:
         self._stored: dict[str, _Stored] = {}
         """By the name of a server that is served here."""
 
+        self._refused: dict[str, _Part] = {}
+        """Parts that cannot be stored as they are: they hold up no other, and are not tried again
+        until they change."""
+
         self._followed: set[str] = set()
         """Servers whose kept listing is another process's: it is not written back, or two that
         settle names differently would never end."""
@@ -78,6 +93,7 @@ class Storing:
         """Take *kept* for all that is stored, and compare everything with it anew."""
         self._kept = dict(kept)
         self._stored.clear()
+        self._refused.clear()
         self._followed.clear()
 
     def follow(self, kept: Mapping[tuple[Org, str], Kept]) -> None:
@@ -122,8 +138,22 @@ class Storing:
     async def _put(self, draft: Snapshot, offer: Offer, *, is_last: bool = False) -> bool:
         """Store one provider's part. True if something had to be left out."""
         name, part = offer.provider, self._part(draft, offer)
-        if part is None or ((stored := self._stored.get(name)) and stored.part == part):
+        stored = self._stored.get(name)
+        if part is None or (stored is not None and stored.part == part):
             return False
+        if self._refused.get(name) == part:
+            return False
+        self._refused.pop(name, None)
+        try:
+            return await self._put_part(name, part, is_last=is_last)
+        except ServerNotFound:
+            return False  # an administrator has just taken it away, which is yet to be heard here
+        except ITS_OWN as error:
+            self._refused[name] = part
+            log.warning("registry.not_stored", server=name, code=error.code, reason=str(error))
+            return False
+
+    async def _put_part(self, name: str, part: _Part, *, is_last: bool) -> bool:
         org, listed = await self._records.scope_made(part.org), part.listed(name)
         kept = self._kept.get((org, name))
         if (
@@ -136,11 +166,7 @@ class Storing:
         if not part.is_heard:
             return False  # what its predecessor listed is served until it has spoken itself
         self._followed.discard(name)
-        try:
-            result = await self._records.sync(org, listed)
-        except ValueError as error:  # no JSON: a plugin in this process can make such a thing
-            log.warning("registry.left_out", server=name, reason=str(error))
-            return False
+        result = await self._records.sync(org, listed)
         self._stored[name] = _Stored(part, org, result.server.id)
         # A copy, for the provider's own listing is not from here.
         copy = replace(part.listing)
@@ -174,7 +200,10 @@ class Storing:
         """Hide what a server had, and the server itself unless an administrator keeps it."""
         stored = self._stored[name]
         if name in self._servers.added:
-            await self._records.sync(stored.org, replace(stored.part.listed(name), items={}))
+            try:
+                await self._records.sync(stored.org, replace(stored.part.listed(name), items={}))
+            except ServerNotFound:
+                pass  # taken away just now, with all it had
         elif stored.part.origin != "api":
             await self._records.hide(stored.org, stored.server_id)
         if (kept := self._kept.get((stored.org, name))) is not None:

@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 
 from cyclopts import App, Parameter
 
-from trunkline.catalog.added import REFUSED, AddedServers
+from trunkline.catalog.added import AddedServers, check_entry
 from trunkline.cli.options import (
     ConfigOption,
     DryRunOption,
@@ -34,7 +34,7 @@ from trunkline.cli.server_entry import (
     shown_place,
 )
 from trunkline.downstream.config import read_config, read_entry
-from trunkline.errors import ServerInvalid, ServerNotAdded, ServerNotFound, UsageError
+from trunkline.errors import ServerNotAdded, ServerNotFound, UsageError
 from trunkline.models import Json
 from trunkline.settings import Settings
 from trunkline.storage import migrations
@@ -124,7 +124,8 @@ def add(
         raise UsageError("--from-json says everything. Write the rest into the JSON.")
     else:
         entry, folder = read_entry_file(from_json, name)
-    _require_usable(name, entry, folder)
+    for lacking in check_entry(name, entry, folder, runs_here=False):
+        say(f"Not in this shell: {lacking}")
     if name in _names_of_file(settings):
         raise ServerNotAdded(name, "file")
     entry = placed(entry, folder)
@@ -185,7 +186,7 @@ async def _add(settings: Settings, name: str, entry: Json) -> Deed:
         before = await ServerRepository(database).find(None, name)
         if before is not None and before.origin == "plugin":
             raise ServerNotAdded(name, "plugin")
-        await AddedServers(database, Path.cwd()).add(None, name, entry)
+        await AddedServers(database, Path.cwd()).add(None, name, entry, runs_here=False)
     if before is None or before.origin != "api":
         return "Added"
     return "Kept" if before.config == entry else "Changed"
@@ -218,15 +219,6 @@ async def _opened(settings: Settings) -> AsyncGenerator[Database]:
         async with database.acquire() as connection:
             await migrations.up(connection)
         yield database
-
-
-def _require_usable(name: str, entry: Json, folder: Path) -> None:
-    """Raise `ServerInvalid` with all that is wrong, before anything is opened for it."""
-    wrong = [problem.message for problem in read_entry(name, entry, os.environ, folder).problems]
-    if REFUSED in entry:
-        wrong.append(f'Leave "{REFUSED}" out: what is added here is for everybody.')
-    if wrong:
-        raise ServerInvalid(" ".join(wrong))
 
 
 def _names_of_file(settings: Settings) -> set[str]:

@@ -29,6 +29,9 @@ BATCH: Final = 200
 CLAIM: Final = 60.0
 """Seconds a batch may take before another worker may have its errands."""
 
+MARGIN: Final = 5.0
+"""Seconds before the end of a claim at which its holder gives up: then nobody else has it yet."""
+
 POLL: Final = 1.0
 """Seconds between two looks: the work of other processes that ended is found like new work."""
 
@@ -75,7 +78,7 @@ class OutboxWorker:
         if not errands:
             return False
         try:
-            async with asyncio.timeout(CLAIM):
+            async with asyncio.timeout(CLAIM - MARGIN):
                 for delivery in self._deliveries:
                     await delivery.deliver(errands)
         except (IndexFailure, TimeoutError) as error:

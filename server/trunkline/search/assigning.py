@@ -17,8 +17,7 @@ from trunkline.search.points import Findable
 from trunkline.search.skills import Skill, primary_of
 from trunkline.search.vectors import Vectors
 from trunkline.storage.pool import Database
-from trunkline.storage.repositories.items import ItemRepository
-from trunkline.storage.repositories.servers import ServerRepository
+from trunkline.storage.repositories.everything import Everything
 from trunkline.storage.repositories.skills import SkillRepository
 from trunkline.storage.rows import AssignmentRow, Errand, Org
 
@@ -29,7 +28,7 @@ class SkillDelivery:
     """Classifies the tools that errands are about."""
 
     def __init__(self, database: Database, vectors: Vectors, cards: CardShelf) -> None:
-        self._tools, self._servers = ItemRepository(database, "tools"), ServerRepository(database)
+        self._everything = Everything(database)
         self._skills = SkillRepository(database)
         self._vectors, self._cards = vectors, cards
 
@@ -41,8 +40,8 @@ class SkillDelivery:
         or its cards do.
         """
         ids = [errand.item_id for errand in errands if errand.kind == "tools"]
-        rows = await self._tools.read(ids) if ids else []
-        servers = await self._servers.read({row.server_id for row in rows}) if rows else []
+        rows = await self._everything.items("tools", ids) if ids else []
+        servers = await self._everything.servers({row.server_id for row in rows}) if rows else []
         by_org: defaultdict[Org, list[Findable]] = defaultdict(list)
         for item in findables("tools", rows, servers):
             by_org[item.ref.org].append(item)

@@ -19,6 +19,8 @@ from trunkline.index.index import Ref
 from trunkline.search.classification import Classifier, OfflineClassifier
 from trunkline.search.embedding.embedding import Embedding
 from trunkline.search.skills import Floats, Skill, SkillCards
+from trunkline.storage.pool import Database
+from trunkline.storage.repositories.everything import Everything
 from trunkline.storage.repositories.skills import SkillRepository
 from trunkline.storage.rows import Org, SkillRow
 
@@ -39,13 +41,14 @@ class CardShelf:
 
     def __init__(
         self,
-        skills: SkillRepository,
+        database: Database,
         embedding: Embedding,
         is_usable: Callable[[], bool],
         make_classifier: MakeClassifier | None = None,
     ) -> None:
         """*make_classifier* makes those that ask a model; None leaves it to the embedding."""
-        self._skills, self._embedding, self._is_usable = skills, embedding, is_usable
+        self._skills, self._everything = SkillRepository(database), Everything(database)
+        self._embedding, self._is_usable = embedding, is_usable
         self._make_classifier = make_classifier
         self.on_change: Callable[[bool], None] | None = None
         """Called after cards, or skills of tools, have become others. It is told whether there
@@ -105,7 +108,7 @@ class CardShelf:
         if self._make_classifier is None:
             return False
         assigned: defaultdict[Ref, list[Skill]] = defaultdict(list)
-        for row in await self._skills.assigned():
+        for row in await self._everything.tool_skills():
             ref = Ref(row.org, "tools", row.server, row.own_name)
             assigned[ref].append(Skill(row.skill, row.confidence))
         is_news, self._assigned = assigned != self._assigned, assigned

@@ -15,8 +15,7 @@ from trunkline.models import KINDS
 from trunkline.search.findables import findables
 from trunkline.search.points import PointMaker
 from trunkline.storage.pool import Database
-from trunkline.storage.repositories.items import ItemRepository
-from trunkline.storage.repositories.servers import ServerRepository
+from trunkline.storage.repositories.everything import Everything
 from trunkline.storage.rows import Errand
 
 log = structlog.get_logger(__name__)
@@ -26,16 +25,17 @@ class IndexDelivery:
     """Carries errands to one index."""
 
     def __init__(self, database: Database, index: Index, maker: PointMaker) -> None:
-        self._items = {kind: ItemRepository(database, kind) for kind in KINDS}
-        self._servers = ServerRepository(database)
+        self._everything = Everything(database)
         self._index, self._maker = index, maker
 
     async def deliver(self, errands: Sequence[Errand]) -> None:
         """Make the index what the items are now. Raises `IndexFailure` and `StorageError`."""
         for kind in KINDS:
             ids = [errand.item_id for errand in errands if errand.kind == kind]
-            rows = await self._items[kind].read(ids) if ids else []
-            servers = await self._servers.read({row.server_id for row in rows}) if rows else []
+            rows = await self._everything.items(kind, ids) if ids else []
+            servers = (
+                await self._everything.servers({row.server_id for row in rows}) if rows else []
+            )
             there = {row.id for row in rows}
             gone = [Ref(None, kind, "", "", one) for one in ids if one not in there]
             await self._index.delete(gone)

@@ -18,8 +18,7 @@ from trunkline.models import KINDS, Kind
 from trunkline.search.findables import findables
 from trunkline.search.points import Findable, PointMaker
 from trunkline.storage.pool import Database
-from trunkline.storage.repositories.items import ItemRepository
-from trunkline.storage.repositories.servers import ServerRepository
+from trunkline.storage.repositories.everything import Everything
 from trunkline.storage.rows import ItemRow
 
 log = structlog.get_logger(__name__)
@@ -74,13 +73,12 @@ class Filling:
     """Fills one index from one database."""
 
     def __init__(self, database: Database, index: Switchable, maker: PointMaker) -> None:
-        self._items = {kind: ItemRepository(database, kind) for kind in KINDS}
-        self._servers = ServerRepository(database)
+        self._everything = Everything(database)
         self._index, self._maker = index, maker
 
     async def total(self) -> int:
         """How many items there are to fill in. Raises `StorageError`."""
-        return sum([await self._items[kind].count_all() for kind in KINDS])
+        return sum([await self._everything.count(kind) for kind in KINDS])
 
     async def fill(self, on_progress: Callable[[int], None] = lambda _: None) -> int:
         """
@@ -127,11 +125,15 @@ class Filling:
         found: list[Findable] = []
         for kind in KINDS:
             ids = [ref.db_id for ref in refs if ref.kind == kind and ref.db_id is not None]
-            found += await self._findables(kind, await self._items[kind].read(ids) if ids else [])
+            found += await self._findables(
+                kind, await self._everything.items(kind, ids) if ids else []
+            )
         return found
 
     async def _findables(self, kind: Kind, rows: Sequence[ItemRow]) -> list[Findable]:
-        return findables(kind, rows, await self._servers.read({row.server_id for row in rows}))
+        return findables(
+            kind, rows, await self._everything.servers({row.server_id for row in rows})
+        )
 
     async def drift(self) -> Drift:
         """How the index differs from the rows. Raises `StorageError` and `IndexFailure`."""
@@ -152,7 +154,7 @@ class Filling:
         """Everything that is stored, whosever it is."""
         for kind in KINDS:
             after = 0
-            while rows := await self._items[kind].page(after, PAGE):
+            while rows := await self._everything.page(kind, after, PAGE):
                 after = rows[-1].id
                 yield await self._findables(kind, rows)
 

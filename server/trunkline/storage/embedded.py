@@ -23,8 +23,8 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
+from trunkline.background import background
 from trunkline.errors import EmbeddedFailed, StorageError, SystemRefusal
-from trunkline.storage.background import background
 from trunkline.storage.cluster import Cluster
 from trunkline.storage.lock import try_lock
 from trunkline.storage.place import Dsn, Place

@@ -16,9 +16,9 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
+from trunkline.background import background
 from trunkline.errors import StorageError, StorageRefused, StorageUnavailable
 from trunkline.settings import DatabaseSettings
-from trunkline.storage.background import background
 from trunkline.storage.failures import (
     FAILURES,
     UNREADABLE,

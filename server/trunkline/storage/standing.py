@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
+from trunkline.background import background
 from trunkline.errors import EmbeddedFailed, StorageError, StorageUnavailable, SystemRefusal
 from trunkline.settings import DatabaseSettings
-from trunkline.storage.background import background
 from trunkline.storage.pool import Database, open_pool
 
 if TYPE_CHECKING:

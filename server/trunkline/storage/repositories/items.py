@@ -47,7 +47,7 @@ class ItemRepository:
         for _ in range(ATTEMPTS):
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    return await self.sync_within(connection, org, server_id, changes)
+                    return await self.sync_within(org, connection, server_id, changes)
             except CROSSED:
                 # Another server took a name between our looking and our writing; now it shows.
                 continue
@@ -78,31 +78,13 @@ class ItemRepository:
         rows = await self._pool.fetch(self._statements["of_server"], org, server_id)
         return [ItemRow.of(row) for row in rows]
 
-    async def read(self, ids: Sequence[int]) -> list[ItemRow]:
-        """
-        These items, whosever they are, without those that are hidden.
-
-        For the process itself, like `page` and `count_all`: no request comes here.
-        """
-        rows = await self._pool.fetch(self._statements["read"], ids)
-        return [ItemRow.of(row) for row in rows]
-
-    async def page(self, after: int, limit: int) -> list[ItemRow]:
-        """The next items whose ids are higher than *after*, whosever they are."""
-        rows = await self._pool.fetch(self._statements["page"], after, limit)
-        return [ItemRow.of(row) for row in rows]
-
-    async def count_all(self) -> int:
-        """How many items there are, whosever they are."""
-        return await self._pool.fetchval(self._statements["count_all"])
-
     async def ids(self, org: Org, server_id: int) -> dict[str, int]:
         """The ids of what a server of this scope lists, by its own names."""
         rows = await self._pool.fetch(self._statements["ids"], org, server_id)
         return {from_text(row["own_name"]): row["id"] for row in rows}
 
     async def sync_within(
-        self, connection: Connection, org: Org, server_id: int, changes: Changes
+        self, org: Org, connection: Connection, server_id: int, changes: Changes
     ) -> Synced:
         """`sync` as a part of the caller's transaction, who sees to it that it is tried again."""
         run = self._statements

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import asyncpg
 
-from trunkline.errors import CatalogFull, OrgNotFound, SyncConflict
+from trunkline.errors import CatalogFull, OrgNotFound, ServerNotFound, SyncConflict
 from trunkline.models import KINDS, Json, Kind
 from trunkline.storage.changes import Changes
-from trunkline.storage.pool import Database
+from trunkline.storage.pool import Source
 from trunkline.storage.queries import load
 from trunkline.storage.repositories.items import ATTEMPTS, CROSSED, ItemRepository
 from trunkline.storage.rows import (
@@ -67,23 +67,25 @@ class Stored:
 class ListingRepository:
     """Whole listings."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._items = {kind: ItemRepository(database, kind) for kind in KINDS}
+    def __init__(self, pool: Source) -> None:
+        self._pool = pool
+        self._items = {kind: ItemRepository(pool, kind) for kind in KINDS}
 
     async def sync(self, org: Org, listed: Listed) -> Stored:
         """
         Make *listed* what is stored of its server; all of it or nothing.
 
-        What is as it was is not written. Raises `StorageError`, `OrgNotFound`, and `NotStorable` if
-        not the items but the server itself has a name or an `about` that cannot be stored.
+        What is as it was is not written, and the row of a server that an administrator added is not
+        written at all. Raises `StorageError`, `OrgNotFound`, `ServerNotFound` for an added server
+        that has been taken away, and `NotStorable` if not the items but the server itself has a
+        name or an `about` that cannot be stored.
         """
         changes: dict[Kind, Changes] = {
             kind: Changes(kind, listed.items.get(kind, ())) for kind in KINDS
         }
         for _ in range(ATTEMPTS):
             try:
-                async with self._database.transaction() as connection:
+                async with self._pool.acquire() as connection, connection.transaction():
                     return await self._sync(connection, org, listed, changes)
             except CROSSED:
                 continue  # another server took a name between our looking and our writing
@@ -96,20 +98,23 @@ class ListingRepository:
     async def _sync(
         self, connection: Connection, org: Org, listed: Listed, changes: Mapping[Kind, Changes]
     ) -> Stored:
-        row = await connection.fetchrow(
-            _SERVERS["put"],
-            org,
-            to_name(listed.name),
-            listed.origin,
-            to_json(listed.config),
-            listed.position,
-        )
-        server = ServerRow.of(row)
+        server = await self._server(connection, org, listed)
         await connection.fetchval(_SERVERS["describe"], org, server.id, to_json(listed.about))
         return Stored(
             replace(server, about=dict(listed.about)),
             {
-                kind: await self._items[kind].sync_within(connection, org, server.id, changes[kind])
+                kind: await self._items[kind].sync_within(org, connection, server.id, changes[kind])
                 for kind in KINDS
             },
         )
+
+    async def _server(self, connection: Connection, org: Org, listed: Listed) -> ServerRow:
+        name = to_name(listed.name)
+        if listed.origin == "api":
+            row = await connection.fetchrow(_SERVERS["keep"], org, name)
+            if row is None:
+                raise ServerNotFound(listed.name)
+        else:
+            given = (listed.origin, to_json(listed.config), listed.position)
+            row = await connection.fetchrow(_SERVERS["put"], org, name, *given)
+        return ServerRow.of(row)

@@ -2,8 +2,6 @@
 Servers, as they are kept: those of mcp.json, and those that administrators added.
 """
 
-from collections.abc import Collection
-
 from trunkline.models import Json
 from trunkline.storage.pool import Source
 from trunkline.storage.queries import load
@@ -51,11 +49,6 @@ class ServerRepository:
         """A server of this scope; None if there is none, or it is hidden."""
         row = await self._pool.fetchrow(_STATEMENTS["of_id"], org, server_id)
         return None if row is None or row["hidden"] else ServerRow.of(row)
-
-    async def read(self, ids: Collection[int]) -> list[ServerRow]:
-        """These servers, whosever they are. For the process itself: no request comes here."""
-        rows = await self._pool.fetch(_STATEMENTS["read"], list(ids))
-        return [ServerRow.of(row) for row in rows]
 
     async def find(self, org: Org, name: str) -> ServerRow | None:
         """The server an organisation means by a name; None if it may see none."""

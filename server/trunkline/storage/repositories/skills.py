@@ -13,8 +13,6 @@ from trunkline.storage.rows import (
     AssignmentRow,
     Org,
     SkillRow,
-    ToolSkillRow,
-    from_text,
     to_name,
     to_text,
 )
@@ -106,21 +104,3 @@ class SkillRepository:
         """The skills of these tools that an organisation may see, the surest first."""
         rows = await self._pool.fetch(_STATEMENTS["of_tools"], org, tool_ids)
         return [AssignmentRow(**row) for row in rows]
-
-    async def assigned(self) -> list[ToolSkillRow]:
-        """
-        What every scope says of its own tools, the surest first.
-
-        For the process itself, which serves every organisation: no request comes here.
-        """
-        rows = await self._pool.fetch(_STATEMENTS["assigned"])
-        return [
-            ToolSkillRow(
-                row["org_id"],
-                from_text(row["server"]),
-                from_text(row["own_name"]),
-                from_text(row["skill"]),
-                row["confidence"],
-            )
-            for row in rows
-        ]
