@@ -78,7 +78,7 @@ async def test_an_organisations_own_card_stands_before_the_global_one_and_only_f
     assert own is not None
     assert until_read is everybodys
     assert own.names == everybodys.names
-    assert [skill.name for skill in own.skills_of(vector)[0]] == [name]
+    assert own.skills_of(vector)[0][0].name == name
     assert name not in [skill.name for skill in everybodys.skills_of(vector)[0]]
 
 

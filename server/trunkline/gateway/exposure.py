@@ -18,6 +18,14 @@ MANY: Final = 40
 """Tools up to which `auto` lists them all."""
 
 
+META: Final = frozenset({"search_tools", "describe_tool", "call_tool"})
+"""
+The names of the gateway's tools about tools.
+
+A tool of the catalog that has one of them is what is called by it, and so is listed in its place.
+"""
+
+
 class Exposure:
     """Decides what is listed. What can be called is another matter: that is everything."""
 
@@ -50,7 +58,7 @@ class Exposure:
         every = view.handshake_tools if era is Era.HANDSHAKE else view.tools
         if not self.is_search(view):
             return list(every)
-        return [tool for tool in every if self._is_pinned(tool["name"])]
+        return [tool for tool in every if self._is_kept(tool["name"])]
 
-    def _is_pinned(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in self._pinned)
+    def _is_kept(self, name: str) -> bool:
+        return name in META or any(fnmatchcase(name, pattern) for pattern in self._pinned)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trunkline.catalog.catalog import Catalog
 from trunkline.catalog.view import View
 from trunkline.errors import InvalidArguments, ToolNotFound, TrunklineError
-from trunkline.gateway.exposure import Exposure
+from trunkline.gateway.exposure import META, Exposure
 from trunkline.gateway.shape import tool_failure, tool_result
 from trunkline.models import Caller, Client, Json
 from trunkline.wire import encode
@@ -70,7 +70,7 @@ class CallArguments(_Arguments):
 class MetaTools:
     """The three tools."""
 
-    names = frozenset({SEARCH, DESCRIBE, CALL})
+    names = META
 
     def __init__(
         self,
@@ -87,8 +87,10 @@ class MetaTools:
         """Definitions of the gateway's other own tools, which can be described as well."""
 
     def listed(self, client: Client, view: View) -> Sequence[Json]:
-        """All three where tools are searched for."""
-        return DEFINITIONS if self._exposure.is_search(view) else ()
+        """Those whose names the catalog leaves to us, where tools are searched for."""
+        if not self._exposure.is_search(view):
+            return ()
+        return [one for one in DEFINITIONS if not view.has(one["name"])]
 
     async def call(self, name: str, arguments: Any, caller: Caller) -> Json:
         """Run one of the first two. What goes wrong is a result that says so."""
@@ -122,7 +124,8 @@ class MetaTools:
         try:
             definition = self._catalog.snapshot.view(client.org).tool(wanted.name).definition
         except ToolNotFound:
-            own = next((one for one in self.others if one["name"] == wanted.name), None)
+            ours = (*DEFINITIONS, *self.others)
+            own = next((one for one in ours if one["name"] == wanted.name), None)
             if own is None:
                 raise
             definition = own
@@ -195,13 +198,19 @@ def signature(definition: Json) -> str:
 MOST_SHOWN: Final = 12
 """Parameters that a signature shows."""
 
+MOST_CHOICES: Final = 6
+LONGEST_CHOICE: Final = 80
+"""Values that a parameter may have, and their characters, that a signature shows."""
+
 
 def _type(schema: Any) -> str:
     """The type of a parameter, as far as one word or two can say it."""
     if not isinstance(schema, dict):
         return "any"
-    if isinstance(values := schema.get("enum"), list) and len(values) <= 6:
-        return "|".join(encode(value).decode() for value in values)
+    if isinstance(values := schema.get("enum"), list):
+        choice = "|".join(encode(value).decode() for value in values[:MOST_CHOICES])
+        if len(values) <= MOST_CHOICES and 0 < len(choice) <= LONGEST_CHOICE:
+            return choice
     kind = schema.get("type")
     if kind == "array":
         return f"{_type(schema.get('items'))}[]"

@@ -69,6 +69,7 @@ class InProcessIndex:
         `query.vector` may be several rows, one for each thing that is asked for: see `DenseIndex`.
         By terms alone only what has one of them is found. A query that says nothing finds nothing.
         """
+        await anyio.lowlevel.checkpoint()  # whoever searches in a loop leaves others their turn
         size = len(self._points)
         dense = None if query.vector is None else self._dense.score(query.vector, size)
         seen = self._labels.seen_by(query, size)
