@@ -58,7 +58,11 @@ class Finding:
         self._indexer: Indexer
         self._maker: PointMaker
         self._local: Index
+        self._cards: CardShelf
         self._filling: Filling | None = None
+        self._outbox = OutboxRepository(database)
+        self._looked_after = asyncio.Event()
+        """Set once Qdrant has been filled, was full, or could not be."""
 
     async def search(self) -> "Search":
         """The search, as soon as there is one."""
@@ -90,6 +94,7 @@ class Finding:
         """Fill Qdrant from the database anew. Raises `IndexFailure`, `StorageError`, ..."""
         await self._ready.wait()
         assert self._filling is not None
+        await self._wait_for_cards()
         return await self._filling.fill(on_progress)
 
     async def total(self) -> int:
@@ -98,10 +103,24 @@ class Finding:
         assert self._filling is not None
         return await self._filling.total()
 
-    async def drift(self) -> "Drift | None":
-        """How Qdrant differs from the database; None without Qdrant. Raises like `fill`."""
+    async def drift(self, patience: float = 0.0) -> "Drift | None":
+        """
+        How Qdrant differs from the database; None without Qdrant. Raises like `fill`.
+
+        What is on its way there is given so many seconds (*patience*) to arrive.
+        """
         await self._ready.wait()
-        return await self._filling.drift() if self._filling is not None else None
+        if self._filling is None:
+            return None
+        try:
+            async with asyncio.timeout(patience):
+                await self._looked_after.wait()
+                await self._filling.drift()  # raises at once if nothing can arrive
+                while await self._outbox.backlog():
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            pass
+        return await self._filling.drift()
 
     async def run(self) -> None:
         """Make everything, and keep it going until cancelled."""
@@ -122,13 +141,13 @@ class Finding:
         scope = self._registry.scope_of
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
             embedding = await self._embedding(stack)
-            cards = CardShelf(database, embedding, is_usable, await self._model(stack))
+            model = await self._model(stack)
+            cards = self._cards = CardShelf(database, embedding, is_usable, model)
             vectors = Vectors(embedding, EmbeddingRepository(database), is_usable)
             self._maker = PointMaker(vectors, cards)
             local = self._local = InProcessIndex(embedding.dimensions)
             self._indexer = Indexer(self._catalog, local, self._maker, scope)
             index: Index = local
-            outbox = OutboxRepository(database)
             deliveries: list[Delivery] = [SkillDelivery(database, vectors, cards)]
             if self.is_remote:
                 remote = await self._remote(stack, embedding)
@@ -142,10 +161,10 @@ class Finding:
             def cards_changed(must_classify: bool) -> None:
                 self._indexer.renew()
                 if must_classify:
-                    tasks.create_task(self._requeue(outbox))
+                    tasks.create_task(self._requeue())
 
             cards.on_change = cards_changed
-            tasks.create_task(OutboxWorker(outbox, deliveries).run(self._may_deliver(cards)))
+            tasks.create_task(OutboxWorker(self._outbox, deliveries).run(self._may_deliver(cards)))
             tasks.create_task(cards.run())
             tasks.create_task(self._indexer.run())
             self._ready.set()
@@ -187,9 +206,9 @@ class Finding:
         """Errands wait for the cards: without them no tool could be classified."""
         return lambda: self._registry.is_usable() and cards.of(None) is not None
 
-    async def _requeue(self, outbox: OutboxRepository) -> None:
+    async def _requeue(self) -> None:
         try:
-            await outbox.requeue()
+            await self._outbox.requeue()
         except StorageError as error:
             log.info("skills.not_requeued", code=error.code)
 
@@ -221,12 +240,24 @@ class Finding:
         while True:
             try:
                 await self._registry.wait_usable(AGAIN)
+                await self._wait_for_cards()
                 if not await remote.prepare():
                     await filling.fill()
                 return
             except (IndexFailure, StorageError, EmbeddingError) as error:
                 log.info("index.not_filled", code=error.code)
+            finally:
+                self._looked_after.set()
             await asyncio.sleep(AGAIN)
+
+    async def _wait_for_cards(self) -> None:
+        """Wait for the skill cards, without which tools would be filled in that have no skills."""
+        try:
+            async with asyncio.timeout(AGAIN):
+                while self._cards.of(None) is None:  # noqa: ASYNC110 - in a moment
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            pass  # the embedding is away, as filling will tell
 
 
 def _load(*, remote: bool) -> None:

@@ -75,7 +75,7 @@ async def call(name: str, arguments: Any, org: str | None = None) -> Json:
     ("schema", "expected"),
     [
         ({"type": "object"}, "go()"),
-        ({"properties": {"a": {"type": "null"}, "b": {}}, "required": ["b"]}, "go(b: any, a?: null)"),
+        ({"properties": {"a": True, "b": {}}, "required": ["b"]}, "go(b: any, a?: any)"),
         ({"properties": {"a": {"type": ["string", "null"]}}}, "go(a?: string|null)"),
         ({"properties": {"a": {"type": "array", "items": {"type": "null"}}}}, "go(a?: null[])"),
         ({"properties": {"a": {"type": "array"}}}, "go(a?: any[])"),

@@ -114,7 +114,7 @@ async def _find(settings: Settings, timeout: float | None) -> Findings:
 async def _index_trouble(app: App) -> str | None:
     """How Qdrant differs from the database; None if it does not, or there is none."""
     try:
-        drift = await app.finding.drift()
+        drift = await app.finding.drift(CURRENT)
     except TrunklineError as error:
         return f"{error} [{error.code}]"
     return None if drift is None or drift.is_none else f"It differs from the catalog: {drift}."

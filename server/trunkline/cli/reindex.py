@@ -22,6 +22,9 @@ from trunkline.settings import Settings
 OPEN: float = 30.0
 """Seconds the database may take to be there."""
 
+ARRIVE: float = 10.0
+"""Seconds that changes which came meanwhile may take to arrive in the index."""
+
 
 def reindex(
     *,
@@ -57,7 +60,7 @@ async def _reindex(settings: Settings) -> Json:
     async with open_app(settings, single_client=False) as app:
         await app.registry.wait_usable(OPEN)
         items = await _fill(app)
-        drift = await app.finding.drift()
+        drift = await app.finding.drift(ARRIVE)
         return {"items": items, "drift": str(drift)}
 
 
