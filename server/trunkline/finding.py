@@ -64,6 +64,9 @@ class Finding:
         self._looked_after = asyncio.Event()
         """Set once Qdrant has been filled, was full, or could not be."""
 
+        self._is_full = False
+        """Whether it has all that was stored before the outbox began."""
+
     async def search(self) -> "Search":
         """The search, as soon as there is one."""
         await self._ready.wait()
@@ -115,8 +118,7 @@ class Finding:
         try:
             async with asyncio.timeout(patience):
                 await self._looked_after.wait()
-                await self._filling.drift()  # raises at once if nothing can arrive
-                while await self._outbox.backlog():
+                while self._is_full and await self._outbox.backlog():  # noqa: ASYNC110 - as above
                     await asyncio.sleep(0.1)
         except TimeoutError:
             pass
@@ -243,6 +245,7 @@ class Finding:
                 await self._wait_for_cards()
                 if not await remote.prepare():
                     await filling.fill()
+                self._is_full = True
                 return
             except (IndexFailure, StorageError, EmbeddingError) as error:
                 log.info("index.not_filled", code=error.code)

@@ -317,7 +317,7 @@ async def test_a_migration_may_take_longer_than_a_statement(workplace: Workplace
 
     up = asyncio.create_task(asyncio.to_thread(workplace.run, "migrate", "up", **brief))
     async with asyncio.timeout(60):
-        while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.05)
     # Beyond the server's limit for a statement, and beyond our own.
     await other.execute("SELECT pg_sleep($1)", limit + NETWORK_ALLOWANCE + 0.5)

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import httpx2 as httpx
 import pytest
+
 from tests.databases import database_of
 from tests.gateway_under_test import Gateway, gateway, until
 from tests.journeys.raw_client import Json, RawClient, Refused, raw_client
@@ -36,7 +37,7 @@ async def names(client: RawClient) -> list[str]:
 
 async def until_listed(client: RawClient, name: str, *, there: bool = True) -> None:
     async with asyncio.timeout(QUICK):
-        while (name in await names(client)) is not there:
+        while (name in await names(client)) is not there:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.02)
 
 
@@ -136,7 +137,7 @@ async def test_what_is_deleted_is_hidden_first_and_its_rows_go_when_the_outbox_i
     async with gateway({"one": entry, "two": entry}, tmp_path) as trunkline:
         trunkline.configure({"one": entry})
         async with database(tmp_path) as connection, asyncio.timeout(QUICK):
-            while await connection.fetchval(
+            while await connection.fetchval(  # noqa: ASYNC110 - no event tells
                 "SELECT (SELECT count(*) FROM mcp.tools WHERE name LIKE 'two\\_\\_%')"
                 " + (SELECT count(*) FROM mcp.outbox)"
             ):
@@ -309,7 +310,7 @@ async def test_calls_and_lists_go_on_without_the_database_and_changes_wait_for_i
             told = (await web.get(f"{trunkline.url}/ready")).json()
         await until(lambda: trunkline.app.storage_trouble is None, 30)
         async with database(tmp_path) as connection, asyncio.timeout(QUICK):
-            while not await connection.fetchval(
+            while not await connection.fetchval(  # noqa: ASYNC110 - no event tells
                 "SELECT count(*) FROM mcp.tools WHERE own_name = 'grown_1' AND hidden_at IS NULL"
             ):
                 await asyncio.sleep(0.05)

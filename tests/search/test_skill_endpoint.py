@@ -19,7 +19,7 @@ from trunkline.search.skill_endpoint import (
     LONGEST_TEXT,
     EndpointClassifier,
     SkillEndpoint,
-    open_endpoint_classifier,
+    open_endpoint_classifiers,
 )
 from trunkline.search.skills import Floats, Skill
 
@@ -135,7 +135,8 @@ async def asking(model: Model, **changes: Any) -> AsyncGenerator[EndpointClassif
         }
         endpoint = SkillEndpoint(model="judge", **(settings | changes))
         with anyio.fail_after(20):
-            async with open_endpoint_classifier(endpoint, CARDS, Offline()) as classifier:
+            async with open_endpoint_classifiers(endpoint) as make:
+                classifier = make(CARDS, Offline())
                 yield classifier
     finally:
         model.over.set()
@@ -211,7 +212,8 @@ async def test_no_tool_gets_more_than_three_skills_or_one_that_is_hardly_sure() 
 
     async with asking(model) as classifier:
         endpoint = classifier.endpoint
-        async with open_endpoint_classifier(endpoint, cards, Offline()) as other:
+        async with open_endpoint_classifiers(endpoint) as make:
+            other = make(cards, Offline())
             (skills,) = await classify(other, "a")
 
     assert [skill.name for skill in skills] == ["skill5", "skill4", "skill3"]
@@ -304,7 +306,8 @@ async def test_an_endpoint_that_is_not_there_is_told_of_once() -> None:
     endpoint = SkillEndpoint(url="http://127.0.0.1:9/v1", model="judge", first_wait=0.01)
 
     with anyio.fail_after(20), capture_logs() as logs:
-        async with open_endpoint_classifier(endpoint, CARDS, Offline()) as classifier:
+        async with open_endpoint_classifiers(endpoint) as make:
+            classifier = make(CARDS, Offline())
             assert await classify(classifier, "a") == [OFFLINE]
             assert await classify(classifier, "a") == [OFFLINE]
 
