@@ -11,7 +11,7 @@ client, so they are loaded in a thread, after the start. Whoever searches meanwh
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -41,6 +41,9 @@ log = structlog.get_logger(__name__)
 POINTS: Final = "1"
 """Raised when texts are read or terms are counted otherwise: Qdrant's points are made anew then."""
 
+FIRST: Final = 2.0
+"""Seconds that loading leaves to everything else at the start, unless somebody searches."""
+
 AGAIN: Final = 10.0
 """Seconds after which an index that could not be filled is tried again."""
 
@@ -53,7 +56,7 @@ class Finding:
     ) -> None:
         self._settings, self._catalog = settings, catalog
         self._database, self._registry = database, registry
-        self._ready = asyncio.Event()
+        self._ready, self._is_wanted = asyncio.Event(), asyncio.Event()
         self._search: Search
         self._indexer: Indexer
         self._maker: PointMaker
@@ -67,16 +70,21 @@ class Finding:
         self._is_full = False
         """Whether it has all that was stored before the outbox began."""
 
+    async def _made(self) -> None:
+        self._is_wanted.set()
+        await self._ready.wait()
+
     async def search(self) -> "Search":
         """The search, as soon as there is one."""
-        await self._ready.wait()
+        await self._made()
         return self._search
 
     async def current(self, seconds: float) -> bool:
         """Wait until everything that is served can be found; False after so many *seconds*."""
         try:
             async with asyncio.timeout(seconds):
-                await self._ready.wait()
+                await self._made()
+                await self._wait_for_cards()
                 while not self._indexer.is_current:  # noqa: ASYNC110 - people may wait inexactly
                     await asyncio.sleep(0.01)
         except TimeoutError:
@@ -90,19 +98,19 @@ class Finding:
 
     async def count(self) -> int:
         """How many points this process holds."""
-        await self._ready.wait()
+        await self._made()
         return await self._local.count()
 
     async def fill(self, on_progress: Callable[[int], None]) -> int:
         """Fill Qdrant from the database anew. Raises `IndexFailure`, `StorageError`, ..."""
-        await self._ready.wait()
+        await self._made()
         assert self._filling is not None
         await self._wait_for_cards()
         return await self._filling.fill(on_progress)
 
     async def total(self) -> int:
         """How many items there are to fill in. Raises `StorageError`."""
-        await self._ready.wait()
+        await self._made()
         assert self._filling is not None
         return await self._filling.total()
 
@@ -112,7 +120,7 @@ class Finding:
 
         What is on its way there is given so many seconds (*patience*) to arrive.
         """
-        await self._ready.wait()
+        await self._made()
         if self._filling is None:
             return None
         try:
@@ -126,6 +134,10 @@ class Finding:
 
     async def run(self) -> None:
         """Make everything, and keep it going until cancelled."""
+        # Importing holds the interpreter; what clients wait for at the start comes first.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST):
+                await self._is_wanted.wait()
         await asyncio.to_thread(_load, remote=self.is_remote)
         from trunkline.index.fallback import FallbackIndex
         from trunkline.index.in_process import InProcessIndex
@@ -254,10 +266,10 @@ class Finding:
             await asyncio.sleep(AGAIN)
 
     async def _wait_for_cards(self) -> None:
-        """Wait for the skill cards, without which tools would be filled in that have no skills."""
+        """Wait for the skill cards, without which tools have no skills, if they can be had."""
         try:
             async with asyncio.timeout(AGAIN):
-                while self._cards.of(None) is None:  # noqa: ASYNC110 - in a moment
+                while self._registry.is_usable() and self._cards.of(None) is None:  # noqa: ASYNC110 - in a moment
                     await asyncio.sleep(0.05)
         except TimeoutError:
             pass  # the embedding is away, as filling will tell

@@ -116,7 +116,7 @@ async def test_somebody_who_watches_sees_how_far_it_is(post: Workplace, qdrant: 
 async def on_terminal(place: Workplace, qdrant: StandIn, *arguments: str) -> str:
     """What a command writes to the terminal that its stderr is."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: ASYNC220 - it is only started here
         place.command(*arguments),
         cwd=place.folder,
         env=place.environment | {"QDRANT_URL": qdrant.url, "TERM": "xterm", "COLUMNS": "100"},

@@ -94,6 +94,17 @@ def test_the_same_of_two_servers_is_one_line_and_one_of_them_can_be_asked_for(
     assert {hit["server"] for hit in one} == {"pigeon"}
 
 
+def test_tools_are_found_by_their_skill_and_the_skills_of_the_words_are_told(
+    post: Workplace,
+) -> None:
+    of_skill = post.run("search", "letter", "--skill", "messaging", "--json")
+    shown = post.run("search", "send an email message to my inbox", "--strategy", "hierarchical")
+
+    hits = json.loads(of_skill.stdout)["hits"]
+    assert [hit["name"] for hit in hits] == ["post__send_letter"]
+    assert "Skills: email (" in shown.stdout
+
+
 def test_nothing_found_is_said_and_no_failure(post: Workplace) -> None:
     done = post.run("search", "zebra", "--strategy", "lexical")
 
@@ -104,7 +115,7 @@ def test_nothing_found_is_said_and_no_failure(post: Workplace) -> None:
     ("arguments", "sentence"),
     [
         (("--server", "pots"), "There is no server 'pots'. Did you mean 'post'?"),
-        (("--skill", "emial"), "There is no skill 'emial'. Did you mean 'email'?"),
+        (("--skill", "emial"), "There is no skill 'emial'. Did you mean 'email'"),
         (("--limit", "0"), "limit is 0; it has to be 1 or more."),
     ],
 )

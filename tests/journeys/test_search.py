@@ -80,10 +80,11 @@ async def test_a_client_is_shown_three_tools_and_gets_at_a_hundred(
     ):
         listed = await names(client)
         hits = await found(client, "put a meeting into my calendar")
-        described = await client.structured("describe_tool", {"name": "calendar__create_event"})
-        wanted = {"name": "calendar__create_event", "arguments": {"title": "Lunch"}}
-        called = await client.call("call_tool", wanted)
-        directly = await client.call(tool=wanted["name"], arguments=wanted["arguments"])
+        name = "calendar__create_event"
+        arguments: Json = {"title": "Lunch"}
+        described = await client.structured("describe_tool", {"name": name})
+        called = await client.call("call_tool", {"name": name, "arguments": arguments})
+        directly = await client.call(name, arguments)
 
     assert listed == META
     assert "calendar__create_event" in hits

@@ -106,6 +106,10 @@ class Database:
         """
         await self._watcher.wait_available(seconds)
 
+    def try_now(self) -> None:
+        """There is reason to think that the server answers: do not wait to find out."""
+        self._watcher.try_now()
+
     def notifying(self, callback: Callable[[bool], None]) -> AbstractContextManager[None]:
         """For the life of the block, call *callback* whenever `is_available` changes, with it."""
         return self._watcher.notifying(callback)

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+import anyio
 import structlog
 
 from trunkline.background import background
@@ -89,7 +90,10 @@ async def standing_database(
 async def _keep_running(server: "EmbeddedPostgres", standing: Standing) -> NoReturn:
     while True:
         try:
-            await server.run()
+            async with background() as group:
+                await group.start(server.run)
+                standing.database.try_now()
+                await anyio.sleep_forever()
         except (StorageError, SystemRefusal) as error:
             standing.not_started = error
             log.warning("postgres.not_started", code=error.code, reason=str(error))

@@ -52,7 +52,7 @@ class Watcher:
         """Listeners whose channel is not listened to yet on this connection."""
 
         self._callbacks: list[Callable[[bool], None]] = []
-        self._wake = asyncio.Event()
+        self._wake, self._try = asyncio.Event(), asyncio.Event()
         self._changed = asyncio.Event()
         """Set, and replaced, when the database comes, goes, or is away for another reason."""
 
@@ -125,8 +125,21 @@ class Watcher:
             except (*FAILURES, StorageError) as error:
                 self._go_away(error)
             refused = not isinstance(self.reason, StorageUnavailable)
-            await asyncio.sleep(REFUSED_PAUSE if refused else pause)
+            await self._rest(REFUSED_PAUSE if refused else pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def try_now(self) -> None:
+        """There is reason to think that the server answers: end the pause."""
+        self._try.set()
+
+    async def _rest(self, seconds: float) -> None:
+        """Pause, unless somebody knows better."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._try.wait()
+        except TimeoutError:
+            pass
+        self._try.clear()
 
     async def _hold(self, connection: Any) -> None:
         """Listen and probe until the connection is lost. Always ends by raising."""
