@@ -21,9 +21,11 @@ from trunkline.catalog.catalog import Catalog
 from trunkline.catalog.registry import Registry
 from trunkline.errors import EmbeddingError, IndexFailure, StorageError
 from trunkline.index.outbox import Delivery, OutboxWorker
+from trunkline.models import KINDS
 from trunkline.settings import Settings
 from trunkline.storage.pool import Database
 from trunkline.storage.repositories.embeddings import EmbeddingRepository
+from trunkline.storage.repositories.everything import Everything
 from trunkline.storage.repositories.outbox import OutboxRepository
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ log = structlog.get_logger(__name__)
 
 POINTS: Final = "1"
 """Raised when texts are read or terms are counted otherwise: Qdrant's points are made anew then."""
+
+CAPACITY_LOOK: Final = 60.0
+"""Seconds between two looks at how many ids are used."""
 
 FIRST: Final = 2.0
 """Seconds that loading leaves to everything else at the start, unless somebody searches."""
@@ -180,6 +185,7 @@ class Finding:
             cards.on_change = cards_changed
             tasks.create_task(OutboxWorker(self._outbox, deliveries).run(self._may_deliver(cards)))
             tasks.create_task(cards.run())
+            tasks.create_task(self._watch_capacity())
             tasks.create_task(self._indexer.run())
             self._ready.set()
 
@@ -248,6 +254,19 @@ class Finding:
             timeout=settings.search.qdrant_timeout,
         )
         return QdrantIndex(client, space, prefix=settings.search.collection, backoff=backoff)
+
+    async def _watch_capacity(self) -> None:
+        """Tell how far the ids of each kind have come: there are a million, with Qdrant or not."""
+        from trunkline.index.point_ids import USAGE
+
+        everything = Everything(self._database)
+        while True:
+            if self._registry.is_usable():
+                with suppress(StorageError):
+                    for kind in KINDS:
+                        if highest := await everything.highest(kind):
+                            USAGE.note(kind, highest)
+            await asyncio.sleep(CAPACITY_LOOK)
 
     async def _keep_filled(self, remote: "QdrantIndex", filling: "Filling") -> None:
         """Fill a Qdrant that is new, or holds another model's vectors; then leave it alone."""

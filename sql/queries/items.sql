@@ -133,6 +133,10 @@ SELECT id, source_server_id, org_id, own_name, name, definition FROM mcp.{items}
 WHERE id > $1 AND hidden_at IS NULL
 ORDER BY id LIMIT $2;
 
+-- name: highest
+-- For the process itself: the highest id that was ever given out and is still there; 0 for none.
+SELECT coalesce(max(id), 0) FROM mcp.{items};
+
 -- name: count_all
 -- For the process itself.
 SELECT count(*) FROM mcp.{items} WHERE hidden_at IS NULL;

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.catalog.real_lists import load_lists
+from tests.cli.test_search import POST
 from tests.gateway_under_test import Gateway, gateway, until
 from tests.index.qdrant_stand_in import StandIn, Status, stand_in
 from tests.journeys.raw_client import Json, RawClient, Refused, raw_client
@@ -371,6 +372,31 @@ async def test_qdrant_is_filled_and_answers_what_the_index_in_process_answers(
     assert of_skill["hits"]
     assert not of_skill["degraded"]
     assert {hit["server"] for hit in of_skill["hits"]} <= {"mail", "chat"}
+
+
+async def test_a_new_qdrant_is_filled_from_what_is_stored_with_the_skills_of_the_tools(
+    tmp_path: Path,
+) -> None:
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "post.py").write_text(POST)
+    async with gateway({}, tmp_path, plugins=(plugins,)) as trunkline:
+        await until(lambda: not trunkline.app.catalog.has_draft)
+
+    async with stand_in() as qdrant:
+        async with (
+            gateway({}, tmp_path, plugins=(plugins,), qdrant_url=qdrant.url) as trunkline,
+            raw_client(trunkline.mcp, "modern") as client,
+        ):
+            it = Searched(trunkline, client, qdrant)
+            await it.until("letter", degraded=False)
+            await it.until_agreed()
+            hits = await found(client, "letter", skills=["messaging"])
+            by_skill = await search(client, "send a message", strategy="hierarchical")
+
+    assert hits == ["post__send_letter"]
+    assert "messaging" in [skill["name"] for skill in by_skill["skills"]]
+    assert by_skill["strategy"] == "hierarchical"
 
 
 async def test_searches_go_on_while_qdrant_is_away_and_it_catches_up(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from tests.storage.participants import server_pid
+from tests.storage.postgres import Cluster
 from trunkline.errors import (
     StorageError,
     StorageFull,
@@ -261,3 +262,21 @@ def test_a_server_that_is_too_old_is_refused() -> None:
 
     with pytest.raises(StorageTooOld, match=r"PostgreSQL 13.*14 or newer"):
         check_version(13)
+
+
+async def test_a_pause_ends_when_somebody_knows_that_the_server_answers(postgres: Cluster) -> None:
+    admin = await asyncpg.connect(postgres.dsn("postgres"))
+    try:
+        # A database that is not there is only asked for again after a long while.
+        async with open_pool(postgres.dsn("late"), DatabaseSettings()) as database:
+            async with asyncio.timeout(10):
+                while not isinstance(database.reason, StorageRefused):  # noqa: ASYNC110 - as below
+                    await asyncio.sleep(0.01)
+            await admin.execute("CREATE DATABASE late")
+            database.try_now()
+            async with asyncio.timeout(10):
+                while not database.is_available:  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(0.01)
+    finally:
+        await admin.execute("DROP DATABASE IF EXISTS late WITH (FORCE)")
+        await admin.close()

@@ -31,6 +31,10 @@ class Everything:
         rows = await self._pool.fetch(load_for(kind)["page"], after, limit)
         return [ItemRow.of(row) for row in rows]
 
+    async def highest(self, kind: Kind) -> int:
+        """The highest id of a kind; 0 if there is none."""
+        return await self._pool.fetchval(load_for(kind)["highest"])
+
     async def count(self, kind: Kind) -> int:
         """How many items of a kind there are."""
         return await self._pool.fetchval(load_for(kind)["count_all"])
