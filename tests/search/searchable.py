@@ -89,15 +89,26 @@ class Searchable:
 
 @asynccontextmanager
 async def searchable(
-    catalog: Catalog, embedding: Counting | None = None, *, again: float = 0.01
+    catalog: Catalog,
+    embedding: Counting | None = None,
+    *,
+    again: float = 0.01,
+    patience: float = 5.0,
 ) -> AsyncGenerator[Searchable]:
-    """Follow *catalog*; an embedding that is away is asked *again* after so many seconds."""
+    """
+    Follow *catalog*.
+
+    An embedding that is away is asked *again* after so many seconds; what is new has *patience*
+    with one that is slow.
+    """
     embedding = embedding or Counting()
     async with open_pool(NOWHERE, DatabaseSettings()) as database, asyncio.TaskGroup() as tasks:
         cards = CardShelf(database, embedding, lambda: False)
         vectors = Vectors(embedding, EmbeddingRepository(database), lambda: False)
         index = InProcessIndex(embedding.dimensions)
-        indexer = Indexer(catalog, index, PointMaker(vectors, cards), scope_of, again=again)
+        indexer = Indexer(
+            catalog, index, PointMaker(vectors, cards), scope_of, again=again, patience=patience
+        )
         running = tasks.create_task(indexer.run())
         search = Search(catalog, Searcher(index, embedding, pause=0), cards, scope_of)
         yield Searchable(catalog, index, indexer, search, embedding)

@@ -18,6 +18,7 @@ from trunkline.index.index import Ref
 from trunkline.models import KINDS, Listing
 from trunkline.search.indexer import BATCH
 from trunkline.search.points import Findable
+from trunkline.search.search import Request
 
 pytestmark = pytest.mark.anyio
 
@@ -215,6 +216,31 @@ async def test_an_embedding_that_is_away_is_asked_once_a_round_however_many_wait
 
     assert found[0] == f"tool_{3 * BATCH - 1}"
     assert embedding.refusals == 1
+
+
+async def test_what_is_new_is_found_by_its_terms_while_the_embedding_hangs() -> None:
+    class Hanging(Counting):
+        def __init__(self) -> None:
+            super().__init__()
+            self.goes_on = asyncio.Event()
+
+        async def embed(self, texts: Any, *, query: bool = False) -> Any:
+            if not query:
+                await self.goes_on.wait()
+            return await super().embed(texts, query=query)
+
+    post = Shelf("post", tools("send_mail", "fold", *(f"tool_{n}" for n in range(BATCH))))
+    async with searchable(catalog_of(post), embedding := Hanging(), patience=0.05) as it:
+        async with asyncio.timeout(20):
+            while await it.index.count() <= BATCH:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        by_terms = await it.search.find(Request(words="mail"), None)
+        embedding.goes_on.set()
+        await until(lambda: len(embedding.texts) == BATCH + 2)
+        by_meaning = await it.find("letter", strategy="semantic", limit=1)
+
+    assert by_terms.hits[0].entry.own == "send_mail"
+    assert [hit.entry.own for hit in by_meaning.hits] == ["send_mail"]
 
 
 async def test_what_leaves_before_it_could_be_embedded_leaves_the_index_too() -> None:

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from trunkline.catalog.catalog import Catalog
 from trunkline.catalog.view import View
 from trunkline.dispatch import Dispatch
-from trunkline.errors import DownstreamError, InvalidArguments, TrunklineError
+from trunkline.errors import DownstreamError, InvalidArguments, NotFound, TrunklineError
 from trunkline.gateway.announcements import Announcements
 from trunkline.gateway.callers import (
     STATE,
@@ -121,6 +121,7 @@ class Adapter:
         self._requests: dict[str, Callable[[Context, Json, RequestCaller], Awaitable[Json]]] = {
             **dict.fromkeys(LISTS, self._list),
             **dict.fromkeys(NAME_OF, self._ask_or_send),
+            "tools/call": self._call,
             "completion/complete": self._send,
         }
         self._handshake = {
@@ -255,17 +256,29 @@ class Adapter:
         result = await self._dispatch.request(context.method, params, caller)
         return shape(result, caller.client.era, self._server_info)
 
+    async def _call(self, context: Context, params: Json, caller: RequestCaller) -> Json:
+        """`tools/call`: a tool of the gateway's own, the one that `call_tool` means, or any."""
+        if (own := self._own(params, caller.client)) is None:
+            return await self._ask_or_send(context, params, caller)
+        if params["name"] != CALL:
+            return await self._run_own(own, params, caller)
+        try:
+            meant = meant_by(params)
+            own = self._own(meant, caller.client) if meant["name"] != CALL else None
+            if own is not None:
+                return await self._run_own(own, meant, caller)
+            return await self._ask_or_send(context, meant, caller)
+        except (InvalidArguments, NotFound) as error:
+            # A model chose the name and the arguments, and can choose better ones.
+            return shape(tool_failure(error), caller.client.era, self._server_info)
+
+    async def _run_own(self, own: OwnTools, params: Json, caller: RequestCaller) -> Json:
+        result = await own.call(params["name"], params.get("arguments") or {}, caller)
+        return shape(result, caller.client.era, self._server_info)
+
     async def _ask_or_send(self, context: Context, params: Json, caller: RequestCaller) -> Json:
         """A request that can end in a question: `tools/call`, `prompts/get`, `resources/read`."""
         method, client = context.method, caller.client
-        if method == "tools/call" and (own := self._own(params, client)) is not None:
-            if params["name"] != CALL:
-                result = await own.call(params["name"], params.get("arguments") or {}, caller)
-                return shape(result, client.era, self._server_info)
-            params = meant_by(params)
-            if (own := self._own(params, client)) is not None and params["name"] != CALL:
-                result = await own.call(params["name"], params["arguments"], caller)
-                return shape(result, client.era, self._server_info)
         target = self._dispatch.target(method, params, client)
         state = params.get("requestState")
         if client.era is Era.HANDSHAKE or not (

@@ -66,6 +66,8 @@ def tool_failure(error: TrunklineError) -> Json:
     told: Json = {"code": error.code}
     if isinstance(error, DownstreamError):
         told["server"] = error.server
+    if similar := getattr(error, "similar", None):
+        told["similar"] = similar
     return {
         "content": [{"type": "text", "text": str(error)}],
         "isError": True,

@@ -6,7 +6,7 @@ needs neither the database nor the outbox, and what left the catalog is found no
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -28,20 +28,19 @@ BATCH: Final = 200
 AGAIN: Final = 10.0
 """Seconds after which an embedding that did not answer is asked again."""
 
+PATIENCE: Final = 5.0
+"""Seconds that what is new waits for its vectors. Then it can be found by its terms."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """An item that is in the index, as it is there."""
+    """An item as it is in the index."""
 
     definition: Json
     """Compared by identity first: a list that is as it was brings the same objects."""
 
     title: str
     content_hash: bytes
-
-
-STALE: Final = _Seen({}, "", b"")
-"""An item that is in the index, or may be, and has to be put in anew."""
 
 
 class Indexer:
@@ -55,11 +54,17 @@ class Indexer:
         scope: Callable[[str | None], Org],
         *,
         again: float = AGAIN,
+        patience: float = PATIENCE,
     ) -> None:
         """*scope* finds an organisation by the name that the catalog has for it."""
         self._catalog, self._index, self._maker, self._scope = catalog, index, maker, scope
-        self._again = again
+        self._again, self._patience = again, patience
         self._seen: dict[Ref, _Seen] = {}
+        """What need not be put in anew unless it changes."""
+
+        self._there: set[Ref] = set()
+        """All that is in the index, or may be."""
+
         self._is_blind = False
         """Whether the embedding has failed in this round."""
 
@@ -75,7 +80,7 @@ class Indexer:
 
     def renew(self) -> None:
         """Make every point anew: the skill cards are others."""
-        self._doubt(self._seen)
+        self._seen.clear()
         self._wake.set()
 
     async def run(self) -> NoReturn:
@@ -88,7 +93,7 @@ class Indexer:
                 await self._follow()
             except Exception:  # what cannot be indexed must not end what is served
                 log.exception("indexer.crashed")
-                self._doubt(self._seen)
+                self._seen.clear()
                 self._call_again()
             self._is_working = False
 
@@ -110,10 +115,11 @@ class Indexer:
                 await self._put(changed)
                 changed = []
         await self._put(changed)
-        gone = [ref for ref in self._seen if ref not in there]
-        await self._index.delete(gone)
+        gone = self._there - there
+        await self._index.delete(list(gone))
+        self._there -= gone
         for ref in gone:
-            del self._seen[ref]
+            self._seen.pop(ref, None)
 
     def _items(self) -> Iterator[tuple[Ref, Json, str]]:
         """Everything that is served, to whomever."""
@@ -130,24 +136,26 @@ class Indexer:
     async def _put(self, items: Sequence[Findable]) -> None:
         if not items:
             return
-        await self._index.upsert(await self._points(items))
+        points = await self._points(items)
+        self._there.update(item.ref for item in items)
+        await self._index.upsert(points)
         await anyio.lowlevel.checkpoint()
 
     async def _points(self, items: Sequence[Findable]) -> list[Point]:
         """Their points; without vectors from the first that cannot be had, so that nobody waits."""
+        is_known = all(item.ref in self._there for item in items)
         if not self._is_blind:
             try:
-                return await self._maker.make(items)
-            except EmbeddingError as error:
-                log.info("indexer.without_vectors", code=error.code)
+                # What can be found already waits as long as it takes: a slow embedding is one too.
+                async with asyncio.timeout(None if is_known else self._patience):
+                    return await self._maker.make(items)
+            except (EmbeddingError, TimeoutError) as error:
+                log.info("indexer.without_vectors", reason=str(error) or "It does not answer.")
                 self._is_blind = True
                 self._call_again()
-        self._doubt(item.ref for item in items)
+        for item in items:
+            self._seen.pop(item.ref, None)
         return self._maker.make_unembedded(items)
-
-    def _doubt(self, refs: Iterable[Ref]) -> None:
-        """Have these put in anew; until then they are what has to be taken out if it leaves."""
-        self._seen |= dict.fromkeys(refs, STALE)
 
     def _call_again(self) -> None:
         asyncio.get_running_loop().call_later(self._again, self._wake.set)
