@@ -1,11 +1,12 @@
 """
 What the cache costs and saves: a hit, a miss, and a Redis that is not there, in one run.
 
-    python -m bench.cache [--calls 2000] [--tools 10]
+    python -m bench.cache [--calls 2000] [--tools 10] [--catalog 5000]
 
-Starts a Redis of its own and ends it. What is cached is the answer to a search, of about the size
-that real ones have; the computation costs nothing, so a miss is the price of the cache alone. Each
-line is the time of one call, one after the other, and of one among fifty at a time.
+Starts a Redis of its own and ends it. At first what is cached is the answer to a search, of about
+the size that real ones have, and the computation costs nothing, so a miss is the price of the cache
+alone. Then come real searches of a catalog, and calls through the dispatch to a server that answers
+at once. Each line is the time of one call, one after the other, and of one among fifty at a time.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
+from bench.remembering import Ask, searches
+from bench.remembering import calls as tool_calls
 from tests.cache.redis_server import RedisServer, redis_server
 
 from trunkline import logs
@@ -26,7 +29,7 @@ from trunkline.cache.connection import open_cache
 
 AT_A_TIME = 50
 
-Call = Callable[[Cache, str], Awaitable[Any]]
+Call = Callable[[Any, str], Awaitable[Any]]
 
 
 def make_answer(tools: int) -> dict[str, Any]:
@@ -43,7 +46,9 @@ def make_answer(tools: int) -> dict[str, Any]:
     }
 
 
-async def measure(cache: Cache, call: Call, names: Callable[[], str], calls: int) -> list[float]:
+async def measure(
+    cache: Cache | None, call: Call, names: Callable[[], str], calls: int
+) -> list[float]:
     """Microseconds: the median and the 99th percentile alone, and the mean among fifty."""
     alone: list[float] = []
     for _ in range(calls):
@@ -57,7 +62,17 @@ async def measure(cache: Cache, call: Call, names: Callable[[], str], calls: int
     return [statistics.median(alone), statistics.quantiles(alone, n=100)[98], among]
 
 
-async def run(calls: int, tools: int) -> None:
+async def measure_parts(ask: Ask, calls: int) -> list[float]:
+    """`measure`, for what knows its cache and its names itself."""
+
+    async def call(_: Any, __: str) -> Any:
+        return await ask()
+
+    return await measure(None, call, str, calls)
+
+
+async def run(calls: int, tools: int, catalog: int) -> None:
+    searching = await searches(catalog)
     answer, org, numbers = make_answer(tools), uuid4(), count()
 
     async def compute() -> dict[str, Any]:
@@ -86,20 +101,30 @@ async def run(calls: int, tools: int) -> None:
         rows.append((f"miss, {where}", await measure(cache, search, other, calls)))
         rows.append((f"invalidation, {where}", await measure(cache, invalidate, same, calls)))
 
+    async def rows_of_parts(cache: Cache | None, where: str) -> None:
+        for what, asks in (("search", searching(cache)), ("tool call", tool_calls(cache))):
+            for how, ask in asks.items():
+                figures = await measure_parts(ask, calls)
+                rows.append((f"{what}, {how}, {where}", figures))
+
+    await rows_of_parts(None, "no cache")
     with redis_server() as server:
         async with open_cache(server.url) as cache:
             rows.append(("no cache", await measure(cache, nothing, same, calls)))
             await rows_of(cache, "Redis")
+            await rows_of_parts(cache, "Redis")
             first = await stop(server, cache, search)
             rows.append(("dead Redis", await measure(cache, search, other, calls)))
+            await rows_of_parts(cache, "dead Redis")
     async with open_cache(None) as cache:
         await rows_of(cache, "in process")
+        await rows_of_parts(cache, "in process")
     size = len(json.dumps(answer))
-    print(f"an answer of {size} bytes, {calls} calls")  # noqa: T201 - this is what it is for
-    print(f"{'microseconds':26}{'p50':>10}{'p99':>10}{'of 50':>10}")  # noqa: T201 - see above
+    print(f"an answer of {size} bytes, {calls} calls, {catalog} tools")  # noqa: T201 - this is what it is for
+    print(f"{'microseconds':34}{'p50':>10}{'p99':>10}{'of 50':>10}")  # noqa: T201 - see above
     for what, figures in rows:
         line = "".join(f"{figure:10.1f}" for figure in figures)
-        print(f"{what:26}{line}")  # noqa: T201 - see above
+        print(f"{what:34}{line}")  # noqa: T201 - see above
     print(f"the first call to find Redis hanging waits {first * 1000:.0f} ms")  # noqa: T201
 
 
@@ -117,9 +142,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time the cache.")
     parser.add_argument("--calls", type=int, default=2000, help="how many (default: 2000)")
     parser.add_argument("--tools", type=int, default=10, help="in an answer (default: 10)")
+    parser.add_argument("--catalog", type=int, default=5000, help="tools (default: 5000)")
     options = parser.parse_args()
     logs.configure("error")
-    asyncio.run(run(options.calls, options.tools))
+    asyncio.run(run(options.calls, options.tools, options.catalog))
 
 
 if __name__ == "__main__":

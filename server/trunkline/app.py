@@ -17,8 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastmcp import FastMCP
+from pydantic import SecretStr
 
 from trunkline import __version__
+from trunkline.cache.cache import Cache
+from trunkline.cache.connection import open_cache
+from trunkline.cache.failures import CacheFailure
 from trunkline.catalog.added import AddedServers
 from trunkline.catalog.administration import Administration
 from trunkline.catalog.catalog import Catalog
@@ -38,6 +42,7 @@ from trunkline.gateway.exposure import Exposure
 from trunkline.gateway.health import Trouble
 from trunkline.gateway.held import HeldCalls
 from trunkline.gateway.meta_tools import MetaTools
+from trunkline.kept_results import KeptResults
 from trunkline.models import Caller, Client, Era, Json, State
 from trunkline.plugin.host import PluginHost
 from trunkline.providers.downstream import Look
@@ -71,6 +76,7 @@ class App:
     registry: Registry
     standing: Standing
     finding: Finding
+    cache: Cache
     opened: asyncio.Event
     """Set once what was stored is being served, or cannot be."""
 
@@ -79,11 +85,19 @@ class App:
         """Why nothing is being stored now; None while everything is."""
         return self.standing.reason or self.registry.trouble
 
+    @property
+    def cache_trouble(self) -> CacheFailure | None:
+        """Why Redis is not used now; None while it is, is about to be, or was not asked for."""
+        reason = self.cache.reason if self.settings.redis_url is not None else None
+        return None if reason is None or reason.trouble == "starting" else reason
+
     def troubles(self) -> list[Trouble]:
-        """Everything that is not as it should be: the database, then servers and plugins."""
+        """What is not as it should be: the database, the cache, then servers and plugins."""
         found: list[Trouble] = []
         if (error := self.storage_trouble) is not None:
             found.append(Trouble("database", error.code, str(error)))
+        if (failure := self.cache_trouble) is not None:
+            found.append(Trouble("cache", failure.code, str(failure)))
         for report in self.reports():
             if report.state in (State.DEGRADED, State.ERROR):
                 reason = report.last_error or report.reason
@@ -194,7 +208,12 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
 
     async with AsyncExitStack() as stack:
         standing = await stack.enter_async_context(
-            standing_database(settings.database, _address(settings), settings.home / "postgres")
+            standing_database(
+                settings.database, _secret(settings.database_url), settings.home / "postgres"
+            )
+        )
+        cache = await stack.enter_async_context(
+            open_cache(_secret(settings.redis_url), settings.cache)
         )
         client = await stack.enter_async_context(HttpClient())
         held = await stack.enter_async_context(HeldCalls().open())
@@ -235,7 +254,9 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
             patience=settings.downstream.connect_timeout,
             is_local=single_client,
         )
-        finding = Finding(settings, catalog, standing.database, registry)
+        results = dispatch.results = KeptResults(cache, settings.cache, registry.scope_of)
+        catalog.listeners.append(results.follow)
+        finding = Finding(settings, catalog, standing.database, registry, cache)
         exposure = Exposure(settings.exposure, settings.pinned, stands_in=lambda: roster.stands_in)
         admin = AdminTools(administration, exposure)
         meta = MetaTools(catalog, exposure, finding.search, settings.search.strategy)
@@ -267,6 +288,7 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
                     registry.is_usable,
                 )
             ),
+            tasks.create_task(results.run()),
             tasks.create_task(finding.run()),
         ]
         if not single_client:
@@ -284,6 +306,7 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
                 standing=standing,
                 opened=opened,
                 finding=finding,
+                cache=cache,
             )
         finally:
             plugins.on_change = None
@@ -292,8 +315,8 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
                 task.cancel()
 
 
-def _address(settings: Settings) -> str | None:
-    return settings.database_url.get_secret_value() if settings.database_url else None
+def _secret(setting: SecretStr | None) -> str | None:
+    return setting.get_secret_value() if setting is not None else None
 
 
 def _ignore(_caller: Caller) -> None:

@@ -4,11 +4,12 @@ The straight line of a request: name -> catalog entry -> provider -> raw result.
     gateway ── target() ──> who is meant, and what it is called there      (memory only)
             ── send()   ──> provider ──> session ──> downstream
 
-Nothing here waits for anything but the provider.
+Nothing here waits for anything but the provider, or the cache for a tool whose results are kept.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, Final, Protocol
 
@@ -16,6 +17,7 @@ from trunkline.catalog.catalog import Catalog
 from trunkline.catalog.offer import Entry
 from trunkline.catalog.view import View
 from trunkline.errors import InvalidArguments
+from trunkline.kept_results import KeptResults
 from trunkline.models import Caller, Client, Json
 from trunkline.providers.provider import Provider
 
@@ -44,6 +46,8 @@ class Dispatch:
     def __init__(self, catalog: Catalog, *, on_call: OnCall | None = None) -> None:
         """*on_call* hears of every call of a tool that has ended."""
         self._catalog, self._on_call = catalog, on_call
+        self.results: KeptResults | None = None
+        """Where results of tools are kept; None keeps none."""
 
     def target(self, method: str, params: Json, client: Client) -> Target:
         """
@@ -59,9 +63,7 @@ class Dispatch:
         """Carry a request to its provider. Raises `RpcError` or `DownstreamError`."""
         if target.method == "tools/call" and self._on_call is not None:
             return await self._counted(target, caller, self._on_call)
-        result = await target.provider.request(
-            target.method, target.params, caller, repeatable=target.repeatable
-        )
+        result = await self._ask(target, caller)
         if target.method == "resources/read" and target.entry.name != target.entry.own:
             return _rename_contents(result, target)
         return result
@@ -69,14 +71,20 @@ class Dispatch:
     async def _counted(self, target: Target, caller: Caller, on_call: OnCall) -> Json:
         began, failed = perf_counter(), True
         try:
-            result = await target.provider.request(
-                target.method, target.params, caller, repeatable=target.repeatable
-            )
+            result = await self._ask(target, caller)
             failed = result.get("isError") is True
             return result
         finally:
             org = caller.client.org
             on_call(org, target.entry, perf_counter() - began, failed=failed)
+
+    async def _ask(self, target: Target, caller: Caller) -> Json:
+        send = target.provider.request
+        results = self.results
+        if results is not None and target.method == "tools/call" and results.may_keep(target.entry):
+            ask = partial(send, target.method, target.params, repeatable=target.repeatable)
+            return await results.call(target.entry, target.provider, target.params, caller, ask)
+        return await send(target.method, target.params, caller, repeatable=target.repeatable)
 
     async def request(self, method: str, params: Json, caller: Caller) -> Json:
         """`target` and `send` in one. Raises what they raise."""

@@ -5,7 +5,7 @@ The libraries that search needs take longer to import than Trunkline takes to an
 client, so they are loaded in a thread, after the start. Whoever searches meanwhile waits for it.
 
     catalog ── Indexer ──> in-process index ──┐
-                                              ├── Searcher ── Search
+                                              ├── Searcher ── cache ── Search
     outbox ── IndexDelivery ──> Qdrant ───────┘
 """
 
@@ -14,9 +14,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
 import structlog
 
+from trunkline.cache.cache import Cache
 from trunkline.catalog.catalog import Catalog
 from trunkline.catalog.registry import Registry
 from trunkline.errors import EmbeddingError, IndexFailure, StorageError
@@ -57,9 +59,14 @@ class Finding:
     """The search of one process. `run` is to be running for the rest to work."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, database: Database, registry: Registry
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        database: Database,
+        registry: Registry,
+        cache: Cache,
     ) -> None:
-        self._settings, self._catalog = settings, catalog
+        self._settings, self._catalog, self._cache = settings, catalog, cache
         self._database, self._registry = database, registry
         self._ready, self._is_wanted = asyncio.Event(), asyncio.Event()
         self._search: Search
@@ -110,8 +117,10 @@ class Finding:
         """Fill Qdrant from the database anew. Raises `IndexFailure`, `StorageError`, ..."""
         await self._made()
         assert self._filling is not None
-        await self._wait_for_cards()
-        return await self._filling.fill(on_progress)
+        await self._require_cards()
+        filled = await self._filling.fill(on_progress)
+        await self._cache.invalidate("search", None)
+        return filled
 
     async def total(self) -> int:
         """How many items there are to fill in. Raises `StorageError`."""
@@ -152,11 +161,12 @@ class Finding:
         from trunkline.search.filling import Filling
         from trunkline.search.indexer import Indexer
         from trunkline.search.points import PointMaker
+        from trunkline.search.remembered import ForgettingIndex, RememberedSearcher
         from trunkline.search.search import Search
         from trunkline.search.strategies import Searcher
         from trunkline.search.vectors import Vectors
 
-        database, is_usable = self._database, self._registry.is_usable
+        settings, database, is_usable = self._settings, self._database, self._registry.is_usable
         scope = self._registry.scope_of
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
             embedding = await self._embedding(stack)
@@ -165,17 +175,27 @@ class Finding:
             vectors = Vectors(embedding, EmbeddingRepository(database), is_usable)
             self._maker = PointMaker(vectors, cards)
             local = self._local = InProcessIndex(embedding.dimensions)
-            self._indexer = Indexer(self._catalog, local, self._maker, scope)
             index: Index = local
+            source = f"{uuid4().hex} {embedding.model}"  # this process's own
             deliveries: list[Delivery] = [SkillDelivery(database, vectors, cards)]
             if self.is_remote:
                 remote = await self._remote(stack, embedding)
                 fallback = index = FallbackIndex(remote, local)
-                deliveries.append(IndexDelivery(database, remote, self._maker))
+                forgetting = ForgettingIndex(remote, self._cache)
+                deliveries.append(IndexDelivery(database, forgetting, self._maker))
                 self._filling = Filling(database, remote, self._maker)
                 tasks.create_task(fallback.run())
                 tasks.create_task(self._keep_filled(remote, self._filling))
-            self._search = Search(self._catalog, Searcher(index, embedding), cards, scope)
+                source = f"{settings.qdrant_url} {settings.search.collection} {embedding.model}"
+            followed = local if self.is_remote else ForgettingIndex(local, self._cache)
+            self._indexer = Indexer(self._catalog, followed, self._maker, scope)
+            searcher = RememberedSearcher(
+                Searcher(index, embedding),
+                self._cache,
+                source=f"{POINTS} {source}",
+                ttl=settings.cache.search_ttl,
+            )
+            self._search = Search(self._catalog, searcher, cards, scope)
 
             def cards_changed(must_classify: bool) -> None:
                 self._indexer.renew()
@@ -273,9 +293,10 @@ class Finding:
         while True:
             try:
                 await self._registry.wait_usable(AGAIN)
-                await self._wait_for_cards()
+                await self._require_cards()
                 if not await remote.prepare():
                     await filling.fill()
+                    await self._cache.invalidate("search", None)
                 self._is_full = True
                 return
             except (IndexFailure, StorageError, EmbeddingError) as error:
@@ -285,13 +306,22 @@ class Finding:
             await asyncio.sleep(AGAIN)
 
     async def _wait_for_cards(self) -> None:
-        """Wait for the skill cards, without which tools have no skills, if they can be had."""
+        """Wait until the skill cards have been read, or cannot be."""
         try:
             async with asyncio.timeout(AGAIN):
-                while self._registry.is_usable() and self._cards.of(None) is None:  # noqa: ASYNC110 - in a moment
-                    await asyncio.sleep(0.05)
+                if self._registry.is_usable():
+                    await self._cards.looked.wait()
         except TimeoutError:
-            pass  # the embedding is away, as filling will tell
+            pass  # the embedding hangs
+
+    async def _require_cards(self) -> None:
+        """Raise `IndexFailure` without the skill cards: what is filled in then has no skills."""
+        await self._wait_for_cards()
+        if self._cards.of(None) is None:
+            raise IndexFailure(
+                "The index was not filled: the embedding does not answer, and without it no tool "
+                "has skills. Try again when it does."
+            )
 
 
 def _load(*, remote: bool) -> None:

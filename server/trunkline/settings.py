@@ -154,6 +154,9 @@ class CacheSettings(Section):
     result_ttl: PositiveFloat = 60.0
     """Seconds the result of a tool is kept, where neither mcp.json nor the result says."""
 
+    results: bool = False
+    """Whether results are kept of tools that say they read only and may be repeated."""
+
     negative_ttl: PositiveFloat = 5.0
     """Seconds it is remembered that there is no answer."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from trunkline.catalog.catalog import Catalog
 from trunkline.downstream.config import ToolRules
 from trunkline.models import Caller, Client, Json, Listing, State, Status
+from trunkline.providers.sharing import ResultScope
 
 
 @dataclass
@@ -28,6 +29,9 @@ class Shelf:
 
     def may_ask(self, client: Client) -> bool:
         return False
+
+    def result_scope(self, client: Client) -> ResultScope | None:
+        return None
 
     async def subscribe(self, uri: str, caller: Caller) -> None:
         raise NotImplementedError

@@ -106,6 +106,17 @@ async def test_a_qdrant_that_does_not_answer_is_a_sentence(
     assert "Traceback" not in done.stderr
 
 
+async def test_without_the_embedding_nothing_is_filled_in_and_that_is_said(
+    post: Workplace, qdrant: StandIn
+) -> None:
+    variables = {"QDRANT_URL": qdrant.url, "EMBEDDING_URL": "http://127.0.0.1:1/v1"}
+    done = await asyncio.to_thread(post.run, "reindex", **variables)
+
+    assert done.returncode == 1
+    assert "The index was not filled: the embedding does not answer" in done.stderr
+    assert qdrant.seen("switch") == []
+
+
 async def test_somebody_who_watches_sees_how_far_it_is(post: Workplace, qdrant: StandIn) -> None:
     shown = await on_terminal(post, qdrant, "reindex")
 

@@ -355,7 +355,8 @@ def refused(workplace: Workplace, words: Sequence[str], code: str, stdin: str = 
     assert ended.stderr.startswith("Error: ")
     assert ended.stderr.endswith(f"[{code}]\n"), ended.stderr
     assert ended.stderr.count("\n") == 1
-    assert ended.returncode == (1 if code.startswith("server_") or code == "not_storable" else 2)
+    again = code in ("server_not_found", "not_storable")
+    assert ended.returncode == (1 if again else 2)
     return ended.stderr
 
 

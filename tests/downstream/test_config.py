@@ -65,7 +65,12 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
                 "timeout": 5,
                 "idle_timeout": 0.5,
                 "namespace": "",
-                "tools": {"allow": ["a*"], "deny": ["b"], "rename": {"a1": "one"}},
+                "tools": {
+                    "allow": ["a*"],
+                    "deny": ["b"],
+                    "rename": {"a1": "one"},
+                    "cache": {"get_*": 60, "a1": 0},
+                },
                 "org": "acme",
                 "health_url": "http://localhost/${TOKEN}",
             }
@@ -84,7 +89,9 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
         timeout=5.0,
         idle_timeout=0.5,
         namespace="",
-        tools=ToolRules(allow=("a*",), deny=("b",), rename={"a1": "one"}),
+        tools=ToolRules(
+            allow=("a*",), deny=("b",), rename={"a1": "one"}, cache={"get_*": 60.0, "a1": 0.0}
+        ),
         org="acme",
         health_url="http://localhost/s3cret",
     )
@@ -140,6 +147,18 @@ def test_what_other_programs_say_of_tools_is_a_rule(read: Read) -> None:
     )
 
     assert only(config).tools == ToolRules(allow=("a",), deny=("c", "b"))
+
+
+@pytest.mark.parametrize("ttl", [-1, -0.5, 86_401, 10**400, "60", True, None, [60]])
+def test_a_time_to_keep_results_that_is_none_is_refused_with_its_place(
+    read: Read, ttl: object
+) -> None:
+    config = read({"a": {"command": "x", "tools": {"cache": {"get_*": ttl}}}})
+
+    (problem,) = config.problems
+    assert config.servers == ()
+    assert problem.code == "config_invalid"
+    assert 'needs seconds as "get_*" in "cache"' in problem.message
 
 
 def test_a_configuration_in_an_editor_folder_is_about_the_folder_above(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ async def searchable(
     catalog: Catalog,
     embedding: Counting | None = None,
     *,
-    again: float = 0.01,
+    again: float = 0.2,
     patience: float = 5.0,
 ) -> AsyncGenerator[Searchable]:
     """

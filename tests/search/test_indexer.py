@@ -80,7 +80,7 @@ turns = st.builds(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_sequence_of_changes_ends_with_the_index_as_the_catalog_is(story: list[Turn]) -> None:
     async def play() -> None:
-        async with searchable(Catalog(), again=0.001) as it:
+        async with searchable(Catalog(), again=0.05) as it:
             for turn in story:
                 apply(it, turn)
                 if turn.waits:

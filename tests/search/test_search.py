@@ -1,16 +1,19 @@
 """A search as somebody asks for it: who may find what, what is refused, what an answer says."""
 
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.catalog.shelf import Shelf, catalog_of, tool, tools
-from tests.search.searchable import ORGS, Searchable, searchable
+from tests.search.searchable import ORGS, Counting, Searchable, searchable
 from trunkline.errors import InvalidArguments, OrgNotFound
 from trunkline.index.index import Point, Ref
 from trunkline.models import Listing
+from trunkline.search.embedding.static import StaticEmbedding
 from trunkline.search.search import MOST, Request
 from trunkline.search.strategies import STRATEGIES
 from trunkline.search.text import ItemText
@@ -205,6 +208,48 @@ async def test_a_hit_tells_what_its_score_is_made_of(it: Searchable) -> None:
     assert set(hit.match.terms) == {"read", "inbox"}
     assert hit.match.lexical == pytest.approx(sum(hit.match.terms.values()), rel=1e-3)
     assert 0 < (hit.match.dense or 0) <= 1
+
+
+# -- with the embedding that is shipped ------------------------------------------------------------
+
+REQUESTS = {
+    "put a meeting into my calendar": "create_event",
+    "when are we all free?": "find_free_slot",
+    "answer that e-mail": "reply_to_mail",
+    "get rid of newsletters": "unsubscribe",
+    "tell the team on the channel": "post_message",
+    "file a bug": "create_ticket",
+    "who wrote this line?": "blame_file",
+    "rename a file": "move_file",
+    "compress a folder": "zip_files",
+    "why is my SQL slow?": "explain_query",
+    "take a picture of the web page": "screenshot",
+    "plot sales over time": "line_chart",
+    "will it rain in Oslo?": "weather_forecast",
+    "how many euros is a dollar?": "exchange_rate",
+    "find a plane to Rome": "search_flights",
+    "say this in French": "translate_text",
+    "merge the PR": "merge_pull_request",
+    "log three hours on a ticket": "log_work",
+    "save the attached file": "save_attachment",
+    "list the columns of a table": "describe_table",
+}
+"""What people say, and the one tool of a hundred that they mean."""
+
+
+async def test_most_of_what_people_say_finds_the_tool_they_mean() -> None:
+    lists = json.loads((Path(__file__).parents[1] / "data/catalogue.json").read_text())
+    catalog = catalog_of(
+        *(Shelf(name, Listing(tools=tuple(listed)), name) for name, listed in lists.items())
+    )
+    async with searchable(catalog, Counting(StaticEmbedding())) as it:
+        missed = [
+            words
+            for words, wanted in REQUESTS.items()
+            if wanted not in [hit.entry.own for hit in (await it.find(words)).hits]
+        ]
+
+    assert len(missed) <= 3, missed
 
 
 # -- bad input ------------------------------------------------------------------------------------

@@ -152,6 +152,30 @@ class Cache:
                 metrics.SHARED.labels(namespace).inc()
             return value
 
+    async def get_or_ask(
+        self,
+        namespace: Namespace,
+        org: Org,
+        key: str,
+        ask: Callable[[], Awaitable[T]],
+        *,
+        ttl: Ttl = None,
+    ) -> T:
+        """
+        Like `get_or_compute`, but everybody who finds nothing asks for themselves.
+
+        For what belongs to whoever asks while it goes on: *ask* runs in the caller's own task, and
+        only what it returns in the end, if *ttl* allows it, is anybody else's.
+        """
+        address = Address.of(namespace, org, key)
+        sight = await self._look(address)
+        if sight.is_hit:
+            return sight.value
+        value = await ask()
+        if sight.may_keep:
+            await self._keep(address, sight.stamp, value, ttl)
+        return value
+
     # -- invalidation -------------------------------------------------------------------------
 
     async def invalidate(self, namespace: Namespace, org: Org, *keys: str) -> bool:

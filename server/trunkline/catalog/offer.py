@@ -6,7 +6,7 @@ name that two want.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -40,6 +40,8 @@ class Entry:
     """As it is listed: the provider's own, with the name replaced."""
 
     org: str | None
+    result_ttl: float | None = None
+    """Seconds that mcp.json has its results kept; 0 is never, None leaves it to the definition."""
 
     @property
     def is_safe_to_repeat(self) -> bool:
@@ -50,7 +52,7 @@ class Entry:
     def renamed(self, name: str) -> "Entry":
         """The same item, served under another name."""
         definition = {**self.definition, KEY_OF[self.kind]: name}
-        return Entry(self.provider, self.kind, self.own, name, definition, self.org)
+        return replace(self, name=name, definition=definition)
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,18 @@ class Offer:
 
 def _entry(provider: Provider, kind: Kind, item: Json) -> Entry:
     own = name = item[KEY_OF[kind]]
+    ttl = _result_ttl(own, provider.rules) if kind == "tools" else None
     if kind in ("tools", "prompts"):
         shown = (provider.rules.rename.get(own) if kind == "tools" else None) or own
         name = exposed(provider.prefix, provider.name, shown, own)
         item = {**item, "name": name}
-    return Entry(provider.name, kind, own, name, item, provider.org)
+    return Entry(provider.name, kind, own, name, item, provider.org, ttl)
+
+
+def _result_ttl(own: str, rules: ToolRules) -> float | None:
+    """What the first pattern says that fits."""
+    fitting = (seconds for pattern, seconds in rules.cache.items() if fnmatchcase(own, pattern))
+    return next(fitting, None)
 
 
 def _check(
@@ -184,6 +193,7 @@ def _useless_rules(rules: ToolRules, names: Sequence[str]) -> Iterator[str]:
     useless = [("allow", one) for one in rules.allow or () if not _matches(one, names)]
     useless += [("deny", one) for one in rules.deny if not _matches(one, names)]
     useless += [("rename", one) for one in rules.rename if one not in known]
+    useless += [("cache", one) for one in rules.cache if not _matches(one, names)]
     for rule, pattern in useless:
         near = get_close_matches(pattern, names, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

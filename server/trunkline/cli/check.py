@@ -55,6 +55,12 @@ class Findings:
     index_trouble: str | None
     """How the index differs from the catalog, or why it does not answer."""
 
+    cache: str
+    """Where answers are kept: `in process` or `Redis`."""
+
+    cache_trouble: str | None
+    """Why Redis is not used now; None while it is."""
+
     @property
     def verdict(self) -> Verdict:
         broken = any(problem.server is None for problem in self.problems)
@@ -64,6 +70,7 @@ class Findings:
             self.problems
             or self.database_trouble
             or self.index_trouble
+            or self.cache_trouble
             or any(report.state not in HEALTHY for report in self.servers)
         ):
             return "degraded"
@@ -108,6 +115,8 @@ async def _find(settings: Settings, timeout: float | None) -> Findings:
             "Qdrant" if app.finding.is_remote else "in process",
             await app.finding.count(),
             await _index_trouble(app),
+            "Redis" if settings.redis_url is not None else "in process",
+            await _cache_trouble(app),
         )
 
 
@@ -118,6 +127,13 @@ async def _index_trouble(app: App) -> str | None:
     except TrunklineError as error:
         return f"{error} [{error.code}]"
     return None if drift is None or drift.is_none else f"It differs from the catalog: {drift}."
+
+
+async def _cache_trouble(app: App) -> str | None:
+    """Why Redis is not used, if it has been asked for."""
+    await app.cache.wait_available(app.settings.cache.connect_timeout)
+    reason = app.cache.reason if app.settings.redis_url is not None else None
+    return f"{reason} [{reason.code}]" if reason is not None else None
 
 
 def _show(findings: Findings) -> None:
@@ -131,6 +147,7 @@ def _show(findings: Findings) -> None:
     put(f"\nDatabase ({findings.database}): {findings.database_trouble or 'ok'}")
     shown = findings.index_trouble or f"{count(findings.found, 'item')} can be found"
     put(f"Search ({findings.index}): {shown}")
+    put(f"Cache ({findings.cache}): {findings.cache_trouble or 'ok'}")
     if findings.problems:
         put("\nThe configuration:")
         for problem in findings.problems:

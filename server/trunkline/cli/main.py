@@ -60,7 +60,10 @@ COMMANDS: Final = {
     "serve": ("trunkline.cli.serve:serve", "Serve everything to MCP clients."),
     "check": ("trunkline.cli.check:check", "Show how every server and plugin is doing."),
     "list": ("trunkline.cli.listing:list_items", "List tools, prompts, resources or templates."),
-    "search": ("trunkline.cli.search:search", "Find tools by what you want to do."),
+    "search": (
+        "trunkline.cli.search:search",
+        "Find tools, prompts and resources by what you want to do.",
+    ),
     "call": ("trunkline.cli.call:call", "Call a tool and print what it answers."),
     "server": (
         "trunkline.cli.servers:server",
@@ -70,7 +73,11 @@ COMMANDS: Final = {
         "trunkline.cli.migrate:migrate",
         "Move the schema of the database up or down, or see where it is.",
     ),
-    "reindex": ("trunkline.cli.reindex:reindex", "Fill the search index in Qdrant anew."),
+    "reindex": (
+        "trunkline.cli.reindex:reindex",
+        "Fill the search index in Qdrant anew from the database.",
+    ),
+    "cache": ("trunkline.cli.cache:cache", "See what is cached in Redis, or be rid of it."),
     "import": ("trunkline.cli.clients:import_", "Take over the servers other MCP clients know."),
     "install": ("trunkline.cli.clients:install", "Enter Trunkline in an MCP client."),
     "uninstall": ("trunkline.cli.clients:uninstall", "Take Trunkline out of an MCP client."),

@@ -181,6 +181,26 @@ class Entry:
             )
         return seconds
 
+    def durations(self, key: str, *, limit: float) -> dict[str, float]:
+        """An object whose values are times from zero to *limit*."""
+        member = self._member(key, dict)
+        if member is None:
+            return {}
+        self.refuse_duplicates(member.value, within=f"{key}.")
+        found: dict[str, float] = {}
+        for inner in member.value.members:
+            value = inner.value.value
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                wrong = f"not {said(value)}."
+            elif not 0 <= value <= limit:
+                wrong = f"from 0 to {limit:,.0f}."
+            else:
+                found[inner.name] = float(value)
+                continue
+            place = f'"{inner.name}" in "{key}"'
+            self.complain("config_invalid", f"needs seconds as {place}, {wrong}", inner.value)
+        return found
+
     def choice(self, key: str, choices: Sequence[str]) -> str | None:
         """One of *choices*."""
         member = self._member(key, str)

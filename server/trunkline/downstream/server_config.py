@@ -26,6 +26,9 @@ class ToolRules:
     rename: Mapping[str, str] = field(default_factory=dict)
     """The server's name -> the name to serve it under (the namespace still goes in front)."""
 
+    cache: Mapping[str, float] = field(default_factory=dict)
+    """Patterns -> seconds their results are kept; the first that fits counts, 0 is never."""
+
 
 SERVE_ALL: Final = ToolRules()
 

@@ -63,6 +63,9 @@ TIMEOUT_LIMIT: Final = 9_999.0
 IDLE_LIMIT: Final = 31 * 86_400.0
 """Seconds."""
 
+CACHE_LIMIT: Final = 86_400.0
+"""Seconds. Nothing is kept longer."""
+
 _NAMESPACE = re.compile(rf"[A-Za-z0-9_-]{{0,{NAMESPACE_LIMIT}}}")
 _LETTER = re.compile(r"[A-Za-z0-9]")
 _HTTP = re.compile(r"https?://[^/\s]", re.IGNORECASE)
@@ -187,11 +190,16 @@ def _tools(entry: Entry) -> ToolRules:
     allow = entry.texts("includeTools") if entry.has("includeTools") else None
     if rules is None:
         return ToolRules(allow=allow, deny=deny)
-    rules.refuse_unknown(("allow", "deny", "rename"), within="tools.")
+    rules.refuse_unknown(("allow", "deny", "rename", "cache"), within="tools.")
     if rules.has("allow"):
         allow = rules.texts("allow")
     rename = rules.mapping("rename")
     for name, shown in rename.items():
         if not shown:
             rules.complain("config_invalid", f'renames the tool {name!r} to nothing in "rename".')
-    return ToolRules(allow=allow, deny=rules.texts("deny") + deny, rename=rename)
+    return ToolRules(
+        allow=allow,
+        deny=rules.texts("deny") + deny,
+        rename=rename,
+        cache=rules.durations("cache", limit=CACHE_LIMIT),
+    )

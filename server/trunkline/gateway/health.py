@@ -23,7 +23,7 @@ class Trouble:
     """Something that is not as it should be."""
 
     what: str
-    """`database`, or `server NAME`."""
+    """`database`, `cache`, or `server NAME`."""
 
     code: str
     reason: str

@@ -32,7 +32,7 @@ from trunkline.errors import DownstreamUnavailable
 from trunkline.models import Caller, Client, Era, Json, Listing, State, Status
 from trunkline.providers.lists import Lists
 from trunkline.providers.rounds import complete, is_input_required
-from trunkline.providers.sharing import EVERYTHING, Sharing
+from trunkline.providers.sharing import EVERYTHING, ResultScope, Sharing
 from trunkline.providers.subscriptions import Subscriptions
 from trunkline.settings import DownstreamSettings
 
@@ -252,6 +252,10 @@ class DownstreamProvider:
         """Whether a request of this modern client can end in a server-to-client request."""
         can_be_asked = not client.capabilities.keys().isdisjoint(EVERYTHING)
         return can_be_asked and self._sharing.era_for(client.era) is Era.HANDSHAKE
+
+    def result_scope(self, client: Client) -> ResultScope | None:
+        """Whom else a result of this client's is good for; None if for nobody, ever."""
+        return self._sharing.result_scope(client)
 
     async def _send(self, method: str, params: Json, *, caller: Caller, repeatable: bool) -> Json:
         timeout = self.config.timeout or self._settings.call_timeout

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from trunkline.downstream.config import ToolRules
 from trunkline.models import Caller, Client, Json, Listing, Status
+from trunkline.providers.sharing import ResultScope
 
 
 class Provider(Protocol):
@@ -64,6 +65,10 @@ class Provider(Protocol):
 
     def may_ask(self, client: Client) -> bool:
         """Whether a modern client's request may end in a question that has to be held open."""
+        ...
+
+    def result_scope(self, client: Client) -> ResultScope | None:
+        """Whom else a result of this client's is good for; None if for nobody, ever."""
         ...
 
     async def subscribe(self, uri: str, caller: Caller) -> None:

@@ -5,7 +5,11 @@ A scope says whose session it is (`sharing` in mcp.json). Within a scope, a sess
 and, where sessions are cheap, one set of client capabilities.
 """
 
+from dataclasses import dataclass
+from socket import gethostname
 from typing import Any, Final
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 from trunkline import __version__
 from trunkline.downstream.config import ServerConfig
@@ -25,11 +29,23 @@ asked nothing; the server gets the error that client would have given."""
 OURSELVES: Final[Json] = {"name": "trunkline", "title": "Trunkline", "version": __version__}
 
 
+@dataclass(frozen=True, slots=True)
+class ResultScope:
+    """Whose a result is, within an organisation."""
+
+    name: str
+    """The same where the same credentials of the same server are used."""
+
+    personal: bool
+    """Whether nobody but one user asks under that name."""
+
+
 class Sharing:
     """The rules for one server, and what has been learned of the eras it speaks."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
+        self._place = _place(config)
         self._only: Client | None = None
         self._eras: dict[Era, Era] = {}
         """Preferred era -> the one the server turned out to speak."""
@@ -77,6 +93,23 @@ class Sharing:
             identity = Identity(info=OURSELVES, capabilities=told)
         return SessionKey(scope, era, _canonical(identity.capabilities)), identity
 
+    def result_scope(self, client: Client) -> ResultScope | None:
+        """
+        Who may be given a result that this client got; None for nobody.
+
+        The configuration, which has the credentials, is part of it: another process may have
+        another server of that name. What runs in or under this process is its own, and what is on
+        this machine is the machine's. What one client's own session says is nobody else's.
+        """
+        server = f"{self._place}:{self._config.fingerprint}"
+        match self._config.sharing:
+            case "global" | "org":
+                return ResultScope(server, personal=False)
+            case "user" if client.user is not None:
+                return ResultScope(f"{server}:{client.user}", personal=True)
+            case _:
+                return None
+
     def _scope(self, client: Client, era: Era) -> str:
         if self._only is not None:
             return "client:only"
@@ -92,6 +125,15 @@ class Sharing:
                 # Modern requests stand alone: a nobody has no session to keep apart.
                 nobody = client.id if era is Era.HANDSHAKE else ""
                 return f"user:{org}:{client.user or nobody}"
+
+
+def _place(config: ServerConfig) -> str:
+    """From where a server of that configuration is the same one."""
+    if config.url is None:
+        return uuid4().hex
+    host = urlsplit(config.url).hostname or ""
+    is_here = host == "localhost" or host == "::1" or host.startswith("127.")
+    return gethostname() if is_here else ""
 
 
 def _canonical(value: Any) -> str:

@@ -30,7 +30,10 @@ LOOK: Final = 60.0
 """Seconds between two looks whether cards have changed."""
 
 FIRST_LOOK: Final = 0.2
-"""Seconds between two looks until there are any."""
+"""Seconds between two looks whether there is a database."""
+
+AGAIN: Final = 5.0
+"""Seconds after which cards that could not be read or embedded are tried again."""
 
 MakeClassifier = Callable[[Sequence[SkillRow], Classifier], Classifier]
 """Makes a better classifier for cards, with one to fall back on."""
@@ -53,6 +56,9 @@ class CardShelf:
         self.on_change: Callable[[bool], None] | None = None
         """Called after cards, or skills of tools, have become others. It is told whether there
         were cards before, by which tools were classified."""
+
+        self.looked = asyncio.Event()
+        """Set once cards have been read, or could not be."""
 
         self._cards: dict[Org, SkillCards] = {}
         self._rows: dict[Org, Sequence[SkillRow]] = {}
@@ -90,7 +96,11 @@ class CardShelf:
                     await self.look()
                 except (StorageError, EmbeddingError) as error:
                     log.info("skills.not_read", code=error.code)
-            await asyncio.sleep(LOOK if self._cards else FIRST_LOOK)
+                self.looked.set()
+            if self.looked.is_set():
+                await asyncio.sleep(LOOK if self._cards else AGAIN)
+            else:
+                await asyncio.sleep(FIRST_LOOK)
 
     async def look(self) -> None:
         """Read the cards, and embed those that are new. Raises `StorageError`, `EmbeddingError`."""

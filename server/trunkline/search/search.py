@@ -20,6 +20,7 @@ from trunkline.index.index import Match, Query
 from trunkline.models import KINDS, Kind
 from trunkline.search.cards import CardShelf
 from trunkline.search.collapse import Candidate, collapse
+from trunkline.search.remembered import RememberedSearcher
 from trunkline.search.strategies import STRATEGIES, Searcher, Strategy
 from trunkline.search.text import ItemText
 from trunkline.storage.rows import Org
@@ -79,7 +80,7 @@ class Search:
     def __init__(
         self,
         catalog: Catalog,
-        searcher: Searcher,
+        searcher: Searcher | RememberedSearcher,
         cards: CardShelf,
         scope: Callable[[str | None], Org],
     ) -> None:
