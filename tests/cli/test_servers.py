@@ -297,7 +297,7 @@ async def test_nothing_secret_is_ever_shown(workplace: Workplace) -> None:
     ]
 
     assert SECRET not in "".join(one.stdout + one.stderr for one in ended)
-    assert [one.returncode for one in ended] == [0, 0, 0, 0, 1, 2, 2, 0, 0, 0, 0, 0, 0]
+    assert [one.returncode for one in ended] == [0, 0, 0, 0, 2, 2, 2, 0, 0, 0, 0, 0, 0]
     assert json.loads(ended[0].stdout) == {
         "url": "https://example.com:8443/@ada/mcp?***",
         "headers": {"X-Key": "***", "A": "***${TOKEN}"},

@@ -74,4 +74,7 @@ async def _fill(app: App) -> int:
 
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("Indexing", total=total)
-        return await app.finding.fill(lambda done: progress.update(bar, completed=done))
+        items = await app.finding.fill(lambda done: progress.update(bar, completed=done))
+        # What came or went meanwhile was not foreseen.
+        progress.update(bar, completed=items, total=items)
+        return items
