@@ -72,15 +72,17 @@ class KeptResults:
             return await send(caller)
         org, key, personal = place
         rule, asked = self._rule(entry), AskedCaller(caller)
+        fresh: list[Json] = []
 
         async def ask() -> Any:
-            return [time(), await send(asked)]
+            fresh.append(await send(asked))
+            return [time(), fresh[0]]
 
         def seconds(made: Any) -> float:
             return 0.0 if asked.was_asked else seconds_to_keep(made[1], rule, personal=personal)
 
         made_at, result = await self._cache.get_or_ask("result", org, key, ask, ttl=seconds)
-        return _aged(result, time() - made_at)
+        return result if fresh else _aged(result, time() - made_at)
 
     def follow(self, old: Snapshot, new: Snapshot, _kinds: object) -> None:
         """Have forgotten what servers said whose lists are others now, or that have left."""

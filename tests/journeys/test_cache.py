@@ -12,6 +12,7 @@ import pytest
 
 from tests.cache.redis_server import RedisServer, redis_server
 from tests.gateway_under_test import Gateway, gateway, until
+from tests.index.qdrant_stand_in import stand_in
 from tests.journeys.raw_client import Json, RawClient, raw_client
 from tests.servers.processes import running
 from trunkline.search.search import Request
@@ -152,6 +153,7 @@ async def test_what_is_left_of_a_time_to_live_is_passed_on_and_not_all_of_it(
         again = await client.call("k__read", {"say": say})
 
     assert again["structuredContent"] == first["structuredContent"]
+    assert first["ttlMs"] == 60_000
     assert 0 < again["ttlMs"] < 60_000
 
 
@@ -247,6 +249,30 @@ async def test_a_tool_that_came_to_one_gateway_is_found_in_the_other_and_gone_wh
         await until_found(there, "read", there=False)
 
 
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect")  # in local mode
+async def test_what_qdrant_said_is_shared_and_forgotten_by_all_once_it_has_changed(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    forever = CacheSettings(search_ttl=3600, timeout=5)
+    async with stand_in() as qdrant, running(SERVER) as server:
+        options: Json = {"redis_url": redis.url, "cache": forever, "qdrant_url": qdrant.url}
+        async with (
+            gateway({}, tmp_path, admin_tools=True, **options) as here,
+            gateway({}, tmp_path, admin_tools=True, **options) as there,
+            raw_client(here.mcp, "modern") as client,
+        ):
+            for one in (here, there):
+                assert await one.app.cache.wait_available(20)
+                assert str(await one.app.finding.drift(20)) == "none"
+                assert await found(one, "read") == []
+            kept = redis.client.keys("mcp:cache:*:search:*")
+            await client.structured("add_server", {"name": "k", "url": server.entry()["url"]})
+            await until_found(there, "read", there=True)
+            await until_found(here, "read", there=True)
+
+    assert len([key for key in kept if b":generation:" not in key]) == 1
+
+
 # -- Redis in trouble -----------------------------------------------------------------------------
 
 
@@ -296,6 +322,22 @@ async def test_without_redis_from_the_start_everything_goes_on(tmp_path: Path) -
     ):
         assert [await number(client), await number(client)] == [1, 2]
         assert (await found(trunkline, "read"))[0] == "k__read"
+
+
+async def test_a_redis_that_is_still_being_connected_to_is_no_trouble_yet(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    redis.pause()
+    patient = CacheSettings(timeout=60, connect_timeout=60)
+    async with gateway({}, tmp_path, redis_url=redis.url, cache=patient) as trunkline:
+        reason = trunkline.app.cache.reason
+        troubles = await ready(trunkline)
+        redis.resume()
+        assert await trunkline.app.cache.wait_available(20)
+
+    assert reason is not None
+    assert reason.trouble == "starting"
+    assert troubles == []
 
 
 @asynccontextmanager
