@@ -466,7 +466,7 @@ def test_every_key_is_documented_and_no_other() -> None:
     rows = re.findall(r"^\| ((?:`[a-z_.]+`(?:, )?)+) \|", PAGE, re.MULTILINE)
     documented = {key for row in rows for key in re.findall(r"`([a-z_.]+)`", row)}
 
-    assert documented == KEYS | {"tools.allow", "tools.deny", "tools.rename"}
+    assert documented == KEYS | {"tools.allow", "tools.cache", "tools.deny", "tools.rename"}
 
 
 @pytest.mark.parametrize("key", sorted((*ALIASES, *PASSED_OVER, *REFUSED)))

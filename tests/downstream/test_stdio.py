@@ -366,22 +366,22 @@ async def test_fifty_rounds_of_all_kinds_leave_nothing_behind(tmp_path: Path) ->
     broken.write_text("#!/no/such/interpreter\n")
     broken.chmod(0o755)
     here = psutil.Process()
+    others = here.children()
     async with opened(server()) as channel:
         await channel.request("echo", None)
-    await until(lambda: _children(here) == [])
+    await until(lambda: _children(here, others) == [])
     before = here.num_fds(), len(asyncio.all_tasks())
 
     for number in range(50):
         await _round(number, broken)
 
-    await until(lambda: _children(here) == [])
+    await until(lambda: _children(here, others) == [])
     await until(lambda: (here.num_fds(), len(asyncio.all_tasks())) == before)
 
 
-def _children(here: psutil.Process) -> list[psutil.Process]:
-    """What this process has started, but for the PostgreSQL of other tests."""
-    stores = [one for one in here.children() if "postgres" in " ".join(one.cmdline())]
-    theirs = {other for one in stores for other in (one, *one.children(recursive=True))}
+def _children(here: psutil.Process, others: list[psutil.Process]) -> list[psutil.Process]:
+    """What this process has started since *others*, the stores of other tests."""
+    theirs = {child for one in others for child in (one, *one.children(recursive=True))}
     return [one for one in here.children(recursive=True) if one not in theirs]
 
 
