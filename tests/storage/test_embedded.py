@@ -236,7 +236,7 @@ async def test_twenty_rounds_leave_no_process_and_no_descriptor_behind(folder: P
 async def test_a_cancelled_start_leaves_nothing_behind(folder: Path) -> None:
     async def take_part() -> None:
         async with embedded_postgres(folder):
-            pytest.fail("it was to be cancelled before")
+            await asyncio.Event().wait()  # a quick machine comes as far as this
 
     for seconds in (0.0, 0.05, 0.2, 0.4):
         task = asyncio.create_task(take_part())
