@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from trunkline.catalog.administration import Administration
 from trunkline.catalog.reports import ServerReport
 from trunkline.catalog.view import View
-from trunkline.errors import InvalidArguments, TrunklineError
+from trunkline.errors import TrunklineError
+from trunkline.gateway.arguments import checked
 from trunkline.gateway.exposure import Exposure
 from trunkline.gateway.shape import tool_failure, tool_result
 from trunkline.models import Caller, Client, Json
@@ -138,7 +139,9 @@ class AdminTools:
     async def call(self, name: str, arguments: Any, caller: Caller) -> Json:
         """Run one. What goes wrong is a result that says so."""
         try:
-            return await self._calls[name](_checked(name, arguments), caller.client)
+            return await self._calls[name](
+                checked(_ARGUMENTS[name], name, arguments), caller.client
+            )
         except TrunklineError as error:
             return tool_failure(error)
 
@@ -237,15 +240,6 @@ _ARGUMENTS: Final[Mapping[str, type[BaseModel]]] = {
     "list_servers": NoArguments,
     "server_status": OneServer,
 }
-
-
-def _checked(name: str, arguments: Any) -> BaseModel:
-    try:
-        return _ARGUMENTS[name].model_validate(arguments)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "arguments"
-        raise InvalidArguments(f"{name}: {where}: {first['msg']}.") from None
 
 
 def _sentence(report: ServerReport) -> str:

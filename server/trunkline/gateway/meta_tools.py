@@ -10,11 +10,12 @@ direct call costs and does all that one does.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from trunkline.catalog.catalog import Catalog
 from trunkline.catalog.view import View
-from trunkline.errors import InvalidArguments, ToolNotFound, TrunklineError
+from trunkline.errors import ToolNotFound, TrunklineError
+from trunkline.gateway.arguments import checked
 from trunkline.gateway.exposure import META, Exposure
 from trunkline.gateway.shape import tool_failure, tool_result
 from trunkline.models import Caller, Client, Json
@@ -96,8 +97,8 @@ class MetaTools:
         """Run one of the first two. What goes wrong is a result that says so."""
         try:
             if name == SEARCH:
-                return await self._find(_checked(SearchArguments, name, arguments), caller.client)
-            return self._describe(_checked(DescribeArguments, name, arguments), caller.client)
+                return await self._find(checked(SearchArguments, name, arguments), caller.client)
+            return self._describe(checked(DescribeArguments, name, arguments), caller.client)
         except TrunklineError as error:
             return tool_failure(error)
 
@@ -134,7 +135,7 @@ class MetaTools:
 
 def meant_by(params: Json) -> Json:
     """The params of the call that a call of `call_tool` means. Raises `InvalidArguments`."""
-    wanted = _checked(CallArguments, CALL, params.get("arguments") or {})
+    wanted = checked(CallArguments, CALL, params.get("arguments") or {})
     return {**params, "name": wanted.name, "arguments": wanted.arguments}
 
 
@@ -250,15 +251,6 @@ def _title(definition: Json) -> str | None:
 def _short(text: Any) -> str:
     words = " ".join(text.split()) if isinstance(text, str) else ""
     return words if len(words) <= LONGEST else f"{words[: LONGEST - 1].rstrip()}…"
-
-
-def _checked(model: type[Any], name: str, arguments: Any) -> Any:
-    try:
-        return model.model_validate(arguments)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "arguments"
-        raise InvalidArguments(f"{name}: {where}: {first['msg']}.") from None
 
 
 def _schema(model: type[BaseModel]) -> Json:
