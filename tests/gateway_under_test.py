@@ -88,7 +88,7 @@ async def gateway(
         tasks.create_task(
             serve_http(http, chosen.http, on_listening=listening.set_result, stop=stop)
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             url = await listening
         if settled:
             assert await app.settled(60), f"not settled: {app.reports()}"
@@ -98,7 +98,7 @@ async def gateway(
             stop.set()
 
 
-async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait for something that another process or task brings about."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - there is no event to wait for

@@ -23,7 +23,7 @@ import redis
 
 from trunkline.storage import launch
 
-LIMIT: Final = 20.0
+LIMIT: Final = 60.0
 """Seconds the server may take to come up or to go."""
 
 

@@ -19,7 +19,7 @@ from trunkline.cache.keys import Address
 pytestmark = pytest.mark.anyio
 
 ROOT: Final = Path(__file__).parents[2]
-LIMIT: Final = 40.0
+LIMIT: Final = 90.0
 
 
 class Other:

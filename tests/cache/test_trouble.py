@@ -23,7 +23,7 @@ from trunkline.settings import CacheSettings
 pytestmark = pytest.mark.anyio
 
 QUICK = CacheSettings(timeout=0.2, connect_timeout=2)
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 @pytest.fixture

@@ -118,6 +118,8 @@ async def test_without_the_embedding_nothing_is_filled_in_and_that_is_said(
 
 
 async def test_somebody_who_watches_sees_how_far_it_is(post: Workplace, qdrant: StandIn) -> None:
+    assert (await run(post, qdrant, "check")).returncode == 0
+
     shown = await on_terminal(post, qdrant, "reindex")
 
     assert "Indexing" in shown

@@ -19,7 +19,7 @@ from tests.storage.participants import servers as running_servers
 
 pytestmark = pytest.mark.anyio
 
-QUICK = 30.0
+QUICK = 60.0
 """Seconds something may take that takes a fraction of one on an idle machine."""
 
 SECRET = "geheim"

@@ -63,7 +63,7 @@ class SseServer:
 async def opened(url: str, **headers: str) -> AsyncGenerator[Channel]:
     config = ServerConfig(name="raw", transport="sse", url=url, headers=headers)
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         HttpClient() as client,
         open_sse(config, SETTINGS, client) as channel,
     ):
@@ -257,7 +257,7 @@ async def test_a_cancelled_request_is_cancelled_at_the_server() -> None:
 
 async def test_many_rounds_leave_no_task_behind() -> None:
     sse = SseServer(endpoint="/messages")
-    async with asyncio.timeout(30), serve(sse) as server, HttpClient() as client:
+    async with asyncio.timeout(60), serve(sse) as server, HttpClient() as client:
         config = ServerConfig(name="raw", transport="sse", url=server.url)
         before = len(asyncio.all_tasks())
         for number in range(40):

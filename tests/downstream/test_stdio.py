@@ -40,7 +40,7 @@ async def opened(
 ) -> AsyncGenerator[StdioChannel]:
     """A channel, all of whose waits are bounded."""
     lines: list[str] = [] if log is None else log
-    async with asyncio.timeout(30), open_stdio(config, settings, on_log=lines.append) as channel:
+    async with asyncio.timeout(60), open_stdio(config, settings, on_log=lines.append) as channel:
         assert isinstance(channel, StdioChannel)
         yield channel
 

@@ -29,7 +29,7 @@ async def opened(url: str, **headers: str) -> AsyncGenerator[Channel]:
     """A channel with a client of its own, all of whose waits are bounded."""
     config = ServerConfig(name="raw", transport="streamable-http", url=url, headers=headers)
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(60),
         HttpClient() as client,
         open_streamable_http(config, SETTINGS, client) as channel,
     ):
@@ -638,7 +638,7 @@ async def test_many_rounds_leave_no_task_and_no_connection_behind() -> None:
         else:
             reply.cut()
 
-    async with asyncio.timeout(30), serve(on("call", handle)) as server:
+    async with asyncio.timeout(60), serve(on("call", handle)) as server:
         before = len(asyncio.all_tasks())
         async with HttpClient() as client:
             config = ServerConfig(name="raw", transport="streamable-http", url=server.url)

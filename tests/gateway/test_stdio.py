@@ -62,7 +62,7 @@ class Peer:
 
     async def hear(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             return json.loads(await self.process.stdout.readline())
 
     async def initialize(self) -> None:
@@ -71,7 +71,7 @@ class Peer:
 
     async def hear_stderr(self) -> bytes:
         assert self.process.stderr is not None
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             return await self.process.stderr.readline()
 
     def leave(self) -> None:
@@ -80,7 +80,7 @@ class Peer:
 
     async def end(self) -> tuple[int, bytes]:
         """The exit code, and what is left on stderr."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             stderr = await self.process.stderr.read() if self.process.stderr else b""
             return await self.process.wait(), stderr
 
@@ -297,7 +297,7 @@ async def test_sockets_are_served() -> None:
             theirs.close()
             reader, writer = await asyncio.open_connection(sock=ours, limit=64 * MEGABYTE)
             writer.write(request(1, "initialize", HELLO) + tool(2, "large", size=MEGABYTE))
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 answers = [json.loads(await reader.readline()) for _ in range(2)]
             writer.close()
             await writer.wait_closed()
@@ -312,7 +312,7 @@ async def test_a_terminal_is_served_and_left_as_it_was() -> None:
     try:
         async with started(stdin=theirs, stdout=theirs) as peer:
             os.write(ours, request(1, "initialize", HELLO))
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await anyio.wait_readable(ours)
             assert json.loads(os.read(ours, 65536))["id"] == 1
             assert os.get_blocking(theirs)

@@ -380,7 +380,7 @@ async def test_a_worker_outlives_a_crash_of_the_delivery_and_a_database_that_han
         raise ZeroDivisionError
 
     shelf.meanwhile = crash
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             worker = OutboxWorker(OutboxRepository(database), [shelf])
             tasks.start_soon(worker.run, lambda: database.is_available)

@@ -17,7 +17,7 @@ import aiohttp
 
 Json = dict[str, Any]
 
-LIMIT: Final = 20.0
+LIMIT: Final = 60.0
 """Seconds an answer may take."""
 
 LINE_LIMIT: Final = 64 * 1024 * 1024

@@ -138,7 +138,7 @@ async def test_a_subscription_outlives_the_restart_of_its_server(
         ):
             await server.restart()
             # The gateway subscribes anew once it has noticed; nobody is told when that was.
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not any(one["method"] == UPDATED for one in client.heard):
                     await client.call("one__touch", {"uri": offers.WATCHED})
             await client.call("one__grow", {"name": "fig"})

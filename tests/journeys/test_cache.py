@@ -366,14 +366,14 @@ async def found(trunkline: Gateway, words: str) -> list[str]:
 
 
 async def until_found(trunkline: Gateway, words: str, *, there: bool) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while bool(await found(trunkline, words)) is not there:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.02)
 
 
 async def until_other(client: RawClient, before: int) -> None:
     """Until the server was asked anew."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await number(client) == before:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.02)
 

@@ -97,7 +97,7 @@ async def test_a_changed_server_is_started_anew_and_only_that(scene: Scene) -> N
     first, second = await scene.pid("one"), await scene.pid()
 
     scene.trunkline.configure({"one": entry(env={"COLOUR": "blue"}), "two": entry()})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await scene.pid("one") == first:
             pass
 

@@ -86,7 +86,7 @@ async def visit(
             where = sse_client(f"{trunkline.url}/sse") if "sse client" in face else trunkline.mcp
         era = "modern" if "modern" in face else "handshake"
         client = await stack.enter_async_context(person.client(where, era))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             # It serves before its servers are there.
             while not (await client.list_tools()).tools:  # noqa: ASYNC110 - and no event says so
                 await asyncio.sleep(0.02)
@@ -178,7 +178,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(visit: Visit) -> None
     call = asyncio.create_task(
         visit.client.call_tool("hold", {"key": "k"}, progress_callback=on_progress)
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await held.wait()
         call.cancel()
         await asyncio.wait({call})
@@ -191,7 +191,7 @@ async def test_changes_at_the_server_are_heard(visit: Visit) -> None:
     client = visit.client
     if visit.era == "modern":
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(60),
             client.listen(
                 tools_list_changed=True, resource_subscriptions=[offers.WATCHED]
             ) as heard,

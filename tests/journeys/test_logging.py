@@ -81,7 +81,7 @@ async def test_the_level_of_a_client_that_has_left_no_longer_counts(
     async with journey.raw() as calm:
         lowest = "debug"
         # That somebody has left is noticed a moment later; setting a level counts who is there.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while lowest != "error":
                 await calm.request("logging/setLevel", {"level": "error"})
                 asked = await calm.structured(journey.name("counters"))

@@ -20,7 +20,7 @@ from trunkline.storage.migrations import load
 
 pytestmark = pytest.mark.anyio
 
-QUICK = 20.0
+QUICK = 60.0
 """Seconds something may take that takes a fraction of one on an idle machine."""
 
 

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect"),  # in local mode
 ]
 
-QUICK: Final = 20.0
+QUICK: Final = 60.0
 """Seconds something may take that takes a fraction of one on an idle machine."""
 
 DATA: Final = Path(__file__).parents[1] / "data"

@@ -13,7 +13,7 @@ from trunkline.plugin.host import PluginHost
 from trunkline.plugin.registration import LoadedPlugin
 from trunkline.plugin.version import PluginFailure
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds a test waits for something before it fails."""
 
 CLOCK = """

@@ -7,12 +7,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from tests.plugin.conftest import CLOCK, Open, eventually
 
 from trunkline.plugin.host import PluginHost
+from trunkline.plugin.loading import in_own_thread
 
 pytestmark = pytest.mark.anyio
 
@@ -269,6 +271,24 @@ async def test_an_import_that_computes_without_end_is_interrupted(
 
     async with open_host(register_timeout=1.0):
         await eventually(lambda: "plugin burning" not in thread_names())
+
+
+@pytest.mark.parametrize(("own", "torn"), [("plugin.py", True), ("other.py", False)])
+async def test_only_code_of_the_plugin_itself_is_torn_out_of_its_work(
+    tmp_path: Path, own: str, torn: bool
+) -> None:
+    stop, ended = threading.Event(), threading.Event()
+    text = "def work():\n    try:\n        while not stop(): pass\n    finally: ended()"
+    scope: dict[str, Any] = {"stop": stop.is_set, "ended": ended.set}
+    exec(compile(text, tmp_path / "plugin.py", "exec"), scope)
+
+    working = in_own_thread("busy", scope["work"], tmp_path / own)
+    working.cancel()
+
+    try:
+        assert await asyncio.to_thread(ended.wait, 10 if torn else 0.5) is torn
+    finally:
+        stop.set()
 
 
 async def test_the_first_of_two_plugins_keeps_the_name_until_it_goes(

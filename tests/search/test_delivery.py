@@ -207,7 +207,7 @@ def test_any_story_ends_with_the_index_as_the_catalog_is(dsn: str, story: list[T
                 if turn.is_delivered:
                     await it.deliver_all()
             it.embedding.is_away = False
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not await it.deliver_all():
                     pass
 

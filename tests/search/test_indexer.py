@@ -88,7 +88,7 @@ def test_any_sequence_of_changes_ends_with_the_index_as_the_catalog_is(story: li
                 else:
                     await asyncio.sleep(0)
             it.embedding.is_away = False
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not all(  # noqa: ASYNC110
                     [await has_vector(it, ref) for ref in served(it.catalog)]
                 ):
@@ -231,7 +231,7 @@ async def test_what_is_new_is_found_by_its_terms_while_the_embedding_hangs() -> 
 
     post = Shelf("post", tools("send_mail", "fold", *(f"tool_{n}" for n in range(BATCH))))
     async with searchable(catalog_of(post), embedding := Hanging(), patience=0.05) as it:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await it.index.count() <= BATCH:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         by_terms = await it.search.find(Request(words="mail"), None)

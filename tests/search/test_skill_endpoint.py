@@ -134,7 +134,7 @@ async def asking(model: Model, **changes: Any) -> AsyncGenerator[EndpointClassif
             "timeout": 10.0,
         }
         endpoint = SkillEndpoint(model="judge", **(settings | changes))
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async with open_endpoint_classifiers(endpoint) as make:
                 classifier = make(CARDS, Offline())
                 yield classifier
@@ -305,7 +305,7 @@ async def test_an_endpoint_that_is_not_there_is_told_of_once() -> None:
     # Port 9 is "discard" (RFC 863), which nobody serves on loopback.
     endpoint = SkillEndpoint(url="http://127.0.0.1:9/v1", model="judge", first_wait=0.01)
 
-    with anyio.fail_after(20), capture_logs() as logs:
+    with anyio.fail_after(60), capture_logs() as logs:
         async with open_endpoint_classifiers(endpoint) as make:
             classifier = make(CARDS, Offline())
             assert await classify(classifier, "a") == [OFFLINE]

@@ -15,7 +15,7 @@ import psutil
 from trunkline.storage.place import Place
 
 ROOT: Final = Path(__file__).parents[2]
-LIMIT: Final = 40.0
+LIMIT: Final = 90.0
 """Seconds anything here may take. A busy machine starts Python slowly."""
 
 

@@ -168,7 +168,7 @@ async def reload(owner: asyncpg.Connection, dsn: str) -> None:
     """Have the server read its rules again: what connects afterwards is let in by them."""
     before = after = await owner.fetchval("SELECT pg_conf_load_time()")
     await owner.execute("SELECT pg_reload_conf()")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while after == before:
             newcomer = await asyncpg.connect(dsn)
             after = await newcomer.fetchval("SELECT pg_conf_load_time()")
@@ -184,7 +184,7 @@ async def test_a_listing_is_refused_to_who_has_a_wrong_password_or_no_right_to_c
     errors: list[StorageError] = []
     for password in ("wrong", "right"):
         address = dsn.replace("trunkline@", f"{guest}:{password}@")
-        async with open_pool(address, SETTINGS) as theirs, asyncio.timeout(30):
+        async with open_pool(address, SETTINGS) as theirs, asyncio.timeout(60):
             with pytest.raises(StorageRefused) as caught:
                 await sync(theirs, [item("read")])
             errors.append(caught.value)

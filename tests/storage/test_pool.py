@@ -131,7 +131,7 @@ async def test_whoever_listens_hears_again_after_a_restart(folder: Path) -> None
         with database.listening(
             "Changes", on_message=heard.put_nowait, on_start=lambda: starts.put_nowait(None)
         ):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await starts.get()
                 await database.execute("""NOTIFY "Changes", 'one'""")
                 assert await heard.get() == "one"
@@ -191,7 +191,7 @@ async def test_a_wrong_password_is_said_at_once(folder: Path) -> None:
     async with database_of(folder, user="guest", password=quote("right")) as database:
         assert await database.fetchval("SELECT 1") == 1
     async with database_of(folder, PATIENT, user="guest", password="wrong") as database:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             with pytest.raises(StorageRefused, match="password") as caught:
                 await database.fetchval("SELECT 1")
         assert "wrong" not in str(caught.value)
@@ -201,7 +201,7 @@ async def test_a_wrong_password_is_said_at_once(folder: Path) -> None:
 
 
 async def test_an_address_that_is_none_is_said_at_once() -> None:
-    async with open_pool("mysql://somewhere", PATIENT) as database, asyncio.timeout(20):
+    async with open_pool("mysql://somewhere", PATIENT) as database, asyncio.timeout(60):
         with pytest.raises(StorageRefused, match="cannot be understood"):
             await database.fetchval("SELECT 1")
 

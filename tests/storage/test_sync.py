@@ -194,7 +194,7 @@ async def test_servers_that_want_the_same_names_at_once_share_them_out(
     def shuffled() -> list[Item]:
         return [item(name) for name in random.sample(names, len(names))]
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         synced = await asyncio.gather(*(tools.sync(None, one, shuffled()) for one in servers))
 
     assert sum(one.inserted for one in synced) == len(names)
@@ -258,7 +258,7 @@ async def test_a_process_that_is_killed_in_a_sync_leaves_the_list_before_or_the_
             cwd=SERVER,
         )
         assert process.stdout is not None
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             for _ in range(random.randint(1, 4)):
                 await process.stdout.readline()
             process.kill()

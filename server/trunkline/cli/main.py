@@ -112,8 +112,9 @@ def main() -> None:
     gc.disable()
     tolerate_any_character()
     code = run(sys.argv[1:])
-    if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
-        # A plugin's function that never returns holds its thread, and Python would wait for it.
+    if threading.active_count() > 1:
+        # A plugin's function that never returns holds its thread. Python would wait for it, or for
+        # a lock it holds.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

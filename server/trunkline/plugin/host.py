@@ -187,7 +187,8 @@ class PluginHost:
         An import that takes long loses its turn, so that one that hangs holds nobody up.
         """
         async with self._turn:
-            importing = in_own_thread(version.source.name, version.load.run)
+            source = version.source
+            importing = in_own_thread(source.name, version.load.run, source.path)
             try:
                 await asyncio.wait({importing}, timeout=IMPORT_PATIENCE)
             except asyncio.CancelledError:

@@ -38,6 +38,11 @@ from trunkline.plugin.server import PLUGIN_ERRORS, describe_exit
 T = TypeVar("T")
 
 PREFIX: Final = "_trunkline_plugin_"
+
+INTERRUPT_INTERVAL: Final = 0.05
+"""Seconds until it is looked again whether a thread that nobody waits for can be interrupted."""
+
+INTERRUPT_TRIES: Final = 200
 _numbers = count(1)
 
 
@@ -183,12 +188,14 @@ def _where(source: Source, error: BaseException) -> str:
     return f" (line {own[-1].lineno} of {Path(own[-1].filename).name})" if own else ""
 
 
-def in_own_thread(name: str, work: Callable[[], T]) -> asyncio.Future[T]:
+def in_own_thread(name: str, work: Callable[[], T], own: Path | None = None) -> asyncio.Future[T]:
     """
     Run *work* in a daemon thread; the future has its result, or what it raised.
 
-    Cancelling the future interrupts Python code in the thread. Code that waits outside of Python is
-    left behind: nothing waits for it any more, not even the end of the process.
+    Cancelling the future interrupts the thread when it runs code of the file or folder *own*, and
+    nothing else: a library that is torn out of its work can leave a lock behind, and the one around
+    imports would stop the whole process. Otherwise the thread is left behind: nothing waits for it
+    any more, not even the end of the process.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -207,15 +214,27 @@ def in_own_thread(name: str, work: Callable[[], T]) -> asyncio.Future[T]:
         except RuntimeError:
             pass  # the loop is closed: nobody waits any more
 
+    def interrupt(tries: int) -> None:
+        if own is None or thread.ident is None or not thread.is_alive():
+            return
+        if _runs_code_of(own, thread.ident):
+            _raise_exit(thread.ident)
+        elif tries > 1:
+            loop.call_later(INTERRUPT_INTERVAL, interrupt, tries - 1)
+
     thread = threading.Thread(target=run, name=f"plugin {name}", daemon=True)
     thread.start()
-    done.add_done_callback(lambda done: _interrupt(thread) if done.cancelled() else None)
+    done.add_done_callback(lambda done: interrupt(INTERRUPT_TRIES) if done.cancelled() else None)
     return done
 
 
-def _interrupt(thread: threading.Thread) -> None:
+def _runs_code_of(own: Path, thread: int) -> bool:
+    """Whether the innermost Python function of a thread is written in that file or folder."""
+    frames = sys._current_frames()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    frame = frames.get(thread)
+    return frame is not None and Path(frame.f_code.co_filename).is_relative_to(own)
+
+
+def _raise_exit(thread: int) -> None:
     """Raise `SystemExit` in a thread that computes without end: it would slow down all others."""
-    if thread.ident is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
-        )
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))

@@ -125,16 +125,18 @@ async def _run_functions(
         same = _loaded(plugin, source)
         found = [*found, same]
     for function in functions:
-        await _call(source.name, function, same.server)
+        await _call(source, function, same.server)
     return found
 
 
-async def _call(name: str, function: Register, server: FastMCP[Any]) -> None:
-    is_async = inspect.iscoroutinefunction(function)
+async def _call(source: Source, function: Register, server: FastMCP[Any]) -> None:
+    name, is_async = source.name, inspect.iscoroutinefunction(function)
     try:
         # A plain function may block; a coroutine function may not, by contract.
         outcome = (
-            function(server) if is_async else await in_own_thread(name, lambda: function(server))
+            function(server)
+            if is_async
+            else await in_own_thread(name, lambda: function(server), source.path)
         )
         if inspect.isawaitable(outcome):
             is_async = True

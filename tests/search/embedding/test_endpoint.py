@@ -36,7 +36,7 @@ async def connected(
     handle: Handler, *, path: str = "/v1", **options: Any
 ) -> AsyncGenerator[tuple[RawServer, EndpointEmbedding]]:
     """The embedding in front of a server that answers with *handle*; everything is bounded."""
-    async with asyncio.timeout(30), serve(handle) as server:
+    async with asyncio.timeout(60), serve(handle) as server:
         url = f"http://127.0.0.1:{server.port}{path}"
         fixed: dict[str, Any] = {"model": "m", "dimensions": 3, "pause": 0.01}
         async with open_endpoint(Endpoint(url=url, **{**fixed, **options})) as embedding:
@@ -247,7 +247,7 @@ async def test_no_endpoint_at_all_is_a_sentence() -> None:
         url=f"http://127.0.0.1:{port}/v1", model="m", dimensions=3, attempts=2, pause=0.01
     )
 
-    async with asyncio.timeout(30), open_endpoint(gone) as embedding:
+    async with asyncio.timeout(60), open_endpoint(gone) as embedding:
         with pytest.raises(EmbeddingUnavailable, match="cannot be reached"):
             await embedding.embed(["a"])
 
