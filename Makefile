@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup run test check format bench bench-search conformance faults lock clean help
+.PHONY: setup run test check format bench bench-search conformance faults fuzz lock clean help
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -24,13 +24,15 @@ run: $(READY) ## Serve mcp.json and plugins/ over HTTP
 	$(BIN)/trunkline serve --http 127.0.0.1:8080
 
 test: $(READY) ## Run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: $(READY) ## Lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r server plugins
+	$(BIN)/python -m tools.audit
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff format .
@@ -44,6 +46,9 @@ bench: $(READY) ## Measure the registry
 
 bench-search: $(READY) ## Measure how well and how fast tools are found
 	$(BIN)/python -m bench.search
+
+fuzz: $(READY) ## Send random requests at length; says the seed that repeats them
+	@seed=$$(date +%s); echo "seed $$seed"; TRUNKLINE_FUZZ_EXAMPLES=1500 $(BIN)/pytest --timeout 1800 --hypothesis-seed=$$seed tests/fuzz
 
 faults: $(READY) ## Run the tests about misbehaving servers, in full
 	TRUNKLINE_TEST_ROUNDS=200 $(BIN)/pytest --timeout 600 tests/faults

@@ -19,7 +19,7 @@ from trunkline.dispatch import Dispatch
 from trunkline.downstream.config import ToolRules
 from trunkline.index.index import Query
 from trunkline.kept_results import KeptResults
-from trunkline.models import Caller, Client, Era, Json, Listing
+from trunkline.models import LOCAL, Caller, Client, Era, Json, Listing
 from trunkline.providers.sharing import ResultScope
 from trunkline.search.embedding.static import StaticEmbedding
 from trunkline.search.remembered import RememberedSearcher
@@ -32,7 +32,7 @@ QUERY: Final = "find the invoice of a customer and send it by email"
 
 Ask = Callable[[], Awaitable[Any]]
 
-CLIENT: Final = Client(id="bench", era=Era.MODERN, protocol_version="2026-07-28")
+CLIENT: Final = Client(id="bench", principal=LOCAL, era=Era.MODERN, protocol_version="2026-07-28")
 
 
 class Nobody:

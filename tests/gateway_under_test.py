@@ -18,8 +18,10 @@ from mcp import Client
 
 from tests.databases import database_of
 from trunkline.app import App, ServerReport, open_app
-from trunkline.gateway.health import health_routes
-from trunkline.gateway.http import build_app, serve_http
+from trunkline.cli.serve import http_face, identify, identities_of, show_login_pages
+from trunkline.gateway.http import serve_http
+from trunkline.gateway.identity import LOCAL_ONLY
+from trunkline.security.identity.identities import Identities
 from trunkline.settings import HttpSettings, PluginSettings, Settings
 
 Json = dict[str, Any]
@@ -34,6 +36,7 @@ class Gateway:
     """Without a path."""
 
     config: Path
+    identities: Identities
 
     @property
     def mcp(self) -> str:
@@ -58,13 +61,15 @@ async def gateway(
     *,
     plugins: tuple[Path, ...] = (),
     settled: bool = True,
+    identified: bool = False,
     **settings: Any,
 ) -> AsyncGenerator[Gateway]:
     """
     Serve *servers*, with state under *folder*. A text is a mcp.json as it stands; None is none.
 
     With *settled* the block begins when every server has connected or failed. The database is one
-    of the folder's own; `database_url=None` takes Trunkline's own server. The admin tools are only
+    of the folder's own; `database_url=None` takes Trunkline's own server. With *identified* it asks
+    who comes; otherwise everybody is the user of this machine. The admin tools are only
     offered, and tools only searched for, if asked for.
     """
     config = folder / "mcp.json"
@@ -82,18 +87,22 @@ async def gateway(
         **settings,
     )
     stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with open_app(chosen, single_client=False) as app, asyncio.TaskGroup() as tasks:
-        routes = health_routes(app.opened.is_set, app.troubles)
-        http = build_app(app.server, chosen.http, routes=routes)
+    async with (
+        open_app(chosen, single_client=False) as app,
+        identities_of(app) as identities,
+        asyncio.TaskGroup() as tasks,
+    ):
+        http = http_face(app, identify(app, identities) if identified else LOCAL_ONLY)
         tasks.create_task(
             serve_http(http, chosen.http, on_listening=listening.set_result, stop=stop)
         )
         async with asyncio.timeout(60):
             url = await listening
+        show_login_pages(app, url)
         if settled:
             assert await app.settled(60), f"not settled: {app.reports()}"
         try:
-            yield Gateway(app, url, config)
+            yield Gateway(app, url, config, identities)
         finally:
             stop.set()
 

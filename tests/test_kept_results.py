@@ -15,7 +15,7 @@ from trunkline.dispatch import Dispatch
 from trunkline.downstream.config import ServerConfig
 from trunkline.errors import OrgNotFound
 from trunkline.kept_results import KeptResults
-from trunkline.models import Caller, Client, Era, Json, Listing
+from trunkline.models import LOCAL, Caller, Client, Era, Json, Listing
 from trunkline.providers.sharing import ResultScope, Sharing
 from trunkline.settings import CacheSettings
 
@@ -23,7 +23,15 @@ pytestmark = pytest.mark.anyio
 
 ORGS = {None: None, "acme": UUID(int=1), "globex": UUID(int=2)}
 READ = tool("read", annotations={"readOnlyHint": True, "idempotentHint": True})
-SOMEBODY = Client(id="1", era=Era.MODERN, protocol_version="2026-07-28")
+SOMEBODY = Client(
+    id="1", era=Era.MODERN, protocol_version="2026-07-28", principal=replace(LOCAL, user=None)
+)
+
+
+def _user(name: str) -> Client:
+    return replace(SOMEBODY, principal=replace(LOCAL, user=name))
+
+
 CONFIG = ServerConfig(name="s", transport="streamable-http", url="https://example.com/mcp")
 
 
@@ -104,7 +112,7 @@ def desk_of(cache: Cache, **config: object) -> Desk:
 
 async def test_no_org_is_given_what_another_was_told(cache: Cache) -> None:
     desk = desk_of(cache)
-    clients = [replace(SOMEBODY, org=org) for org in ORGS]
+    clients = [replace(SOMEBODY, principal=replace(SOMEBODY.principal, org=org)) for org in ORGS]
 
     first = [await desk.ask(client) for client in clients]
     again = [await desk.ask(client) for client in clients]
@@ -114,7 +122,7 @@ async def test_no_org_is_given_what_another_was_told(cache: Cache) -> None:
 
 async def test_an_org_that_is_not_known_yet_gets_fresh_results(cache: Cache) -> None:
     desk = desk_of(cache)
-    new = replace(SOMEBODY, org="new")
+    new = replace(SOMEBODY, principal=replace(LOCAL, org="new"))
 
     assert [await desk.ask(new), await desk.ask(new)] == [1, 2]
 
@@ -129,7 +137,7 @@ async def test_an_era_is_not_given_what_the_other_was_told(cache: Cache) -> None
 async def test_users_with_sessions_of_their_own_have_results_of_their_own(cache: Cache) -> None:
     desk = desk_of(cache, sharing="user")
     desk.provider.further = {"cacheScope": "private", "ttlMs": 60_000}
-    ada, bob = (replace(SOMEBODY, user=user) for user in ("ada", "bob"))
+    ada, bob = (_user(name) for name in ("ada", "bob"))
 
     assert [await desk.ask(one) for one in (ada, bob, ada, bob)] == [1, 2, 1, 2]
     assert [await desk.ask(), await desk.ask()] == [3, 4]
@@ -141,7 +149,7 @@ async def test_what_is_private_is_not_kept_where_many_ask_in_one_name(
 ) -> None:
     desk = desk_of(cache, sharing=sharing)
     desk.provider.further = {"cacheScope": "private", "ttlMs": 60_000}
-    ada = replace(SOMEBODY, user="ada")
+    ada = _user("ada")
 
     assert [await desk.ask(ada), await desk.ask(ada)] == [1, 2]
 

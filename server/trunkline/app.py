@@ -35,22 +35,28 @@ from trunkline.downstream.http import HttpClient
 from trunkline.downstream.session import Connect
 from trunkline.errors import RpcError, StorageUnavailable, TrunklineError
 from trunkline.finding import Finding
-from trunkline.gateway.adapter import Adapter
-from trunkline.gateway.admin_tools import DEFINITIONS, AdminTools
+from trunkline.gateway.adapter import Adapter, OwnTools
+from trunkline.gateway.admin_tools import AdminTools
 from trunkline.gateway.announcements import Announcements
 from trunkline.gateway.exposure import Exposure
 from trunkline.gateway.health import Trouble
 from trunkline.gateway.held import HeldCalls
 from trunkline.gateway.meta_tools import MetaTools
+from trunkline.gateway.oauth_tool import LoginTool
 from trunkline.kept_results import KeptResults
-from trunkline.models import Caller, Client, Era, Json, State
+from trunkline.models import LOCAL, Caller, Client, Era, Json, State
 from trunkline.plugin.host import PluginHost
-from trunkline.providers.downstream import Look
+from trunkline.providers.downstream import DownstreamProvider, Look
 from trunkline.providers.health import look as look_at
 from trunkline.providers.roster import Roster
 from trunkline.providers.servers import Servers
 from trunkline.providers.transports import connect_to
+from trunkline.safeguards import Safeguards, open_safeguards
+from trunkline.security.masking.masking import SECRETS
+from trunkline.security.masking.sources import secrets_of_server, secrets_of_settings
+from trunkline.security.outbound.guard import OutboundGuard
 from trunkline.settings import Settings
+from trunkline.storage.repositories.audit import AuditRepository
 from trunkline.storage.repositories.statistics import StatisticsRepository
 from trunkline.storage.standing import Standing, standing_database
 from trunkline.wire import LATEST_MODERN, METHOD_NOT_FOUND
@@ -77,6 +83,8 @@ class App:
     standing: Standing
     finding: Finding
     cache: Cache
+    administration: Administration
+    safeguards: Safeguards
     opened: asyncio.Event
     """Set once what was stored is being served, or cannot be."""
 
@@ -94,10 +102,16 @@ class App:
     def troubles(self) -> list[Trouble]:
         """What is not as it should be: the database, the cache, then servers and plugins."""
         found: list[Trouble] = []
-        if (error := self.storage_trouble) is not None:
-            found.append(Trouble("database", error.code, str(error)))
-        if (failure := self.cache_trouble) is not None:
-            found.append(Trouble("cache", failure.code, str(failure)))
+        gate = self.safeguards.gate
+        named = {
+            "database": self.storage_trouble,
+            "cache": self.cache_trouble,
+            "policy": gate.policies.problem,
+            "audit": gate.audit.trouble if self.storage_trouble is None else None,
+        }
+        for what, error in named.items():
+            if error is not None:
+                found.append(Trouble(what, error.code, SECRETS.mask(str(error))))
         for report in self.reports():
             if report.state in (State.DEGRADED, State.ERROR):
                 reason = report.last_error or report.reason
@@ -139,6 +153,7 @@ class App:
             async with asyncio.timeout(timeout):
                 while not (  # noqa: ASYNC110 - people may wait inexactly
                     self.servers.plugins.settled.is_set()
+                    and (self.safeguards.pins.loaded.is_set() or self.standing.reason is not None)
                     and not self.catalog.has_draft
                     and is_opened()
                     and all(provider.settled for provider in self.servers.roster.providers)
@@ -159,6 +174,7 @@ class LocalCaller:
     def __init__(self, on_notice: Callable[[str, Json | None], None] | None) -> None:
         self.client = Client(
             id="command-line",
+            principal=LOCAL,
             era=Era.MODERN,
             protocol_version=LATEST_MODERN,
             info={"name": "trunkline-cli", "version": __version__},
@@ -201,6 +217,7 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
     folders = settings.plugins.folders
     if folders is None:
         folders = (config_path.resolve().parent / "plugins",)
+    SECRETS.learn("settings", secrets_of_settings(settings))
     catalog, opened = Catalog(), asyncio.Event()
     statistics = CallStatistics()
     dispatch = Dispatch(catalog, on_call=statistics.add)
@@ -215,7 +232,22 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
         cache = await stack.enter_async_context(
             open_cache(_secret(settings.redis_url), settings.cache)
         )
-        client = await stack.enter_async_context(HttpClient())
+        guard = OutboundGuard(settings.outbound)
+        safeguards = await stack.enter_async_context(
+            open_safeguards(
+                settings,
+                config_path,
+                standing,
+                catalog,
+                cache,
+                guard,
+                face="stdio" if single_client else "http",
+                registry=lambda: registry,
+                find=lambda which: _config_of(roster.provider(which)),
+            )
+        )
+        dispatch.gate = safeguards.gate
+        client = await stack.enter_async_context(HttpClient(guard))
         held = await stack.enter_async_context(HeldCalls().open())
         plugins = PluginHost(
             folders,
@@ -236,7 +268,8 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
         )
 
         def reach(config: ServerConfig) -> tuple[Connect, Look | None]:
-            connect = connect_to(config, settings.downstream, client)
+            SECRETS.learn(f"server {config.id}", secrets_of_server(config))
+            connect = connect_to(config, settings.downstream, client, safeguards.tokens)
             look = partial(look_at, client, config, timeout=settings.downstream.probe_timeout)
             return connect, look if config.health_url is not None else None
 
@@ -251,26 +284,28 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
             registry,
             servers,
             reports,
+            guard=guard,
             patience=settings.downstream.connect_timeout,
-            is_local=single_client,
         )
         results = dispatch.results = KeptResults(cache, settings.cache, registry.scope_of)
         catalog.listeners.append(results.follow)
         finding = Finding(settings, catalog, standing.database, registry, cache)
         exposure = Exposure(settings.exposure, settings.pinned, stands_in=lambda: roster.stands_in)
         admin = AdminTools(administration, exposure)
+        login = LoginTool(safeguards.oauth, lambda: roster.providers, exposure)
         meta = MetaTools(catalog, exposure, finding.search, settings.search.strategy)
         if settings.admin_tools:
-            meta.others = DEFINITIONS
+            meta.others = admin.usable
+        own_tools: list[OwnTools] = [meta, login, *([admin] if settings.admin_tools else [])]
         Adapter(
             catalog,
             dispatch,
             announcements,
             held,
             providers=lambda: roster.providers,
-            on_client=roster.start if single_client else _ignore,
+            on_client=roster.start if single_client else roster.offer_credentials,
             opened=opened,
-            own_tools=[meta, admin] if settings.admin_tools else [meta],
+            own_tools=own_tools,
             exposure=exposure,
         ).install(server)
         plugins.on_change = lambda _: servers.seat_plugins()
@@ -280,10 +315,11 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
             tasks.create_task(announcements.run()),
             tasks.create_task(servers.follow_file()),
             tasks.create_task(registry.run()),
+            tasks.create_task(safeguards.run(registry, AuditRepository(standing.database))),
             tasks.create_task(
                 statistics.keep_writing(
                     StatisticsRepository(standing.database),
-                    registry.scope_of,
+                    registry.scope_made,
                     registry.tool_ids,
                     registry.is_usable,
                 )
@@ -307,6 +343,8 @@ async def open_app(settings: Settings, *, single_client: bool) -> AsyncGenerator
                 opened=opened,
                 finding=finding,
                 cache=cache,
+                administration=administration,
+                safeguards=safeguards,
             )
         finally:
             plugins.on_change = None
@@ -319,5 +357,5 @@ def _secret(setting: SecretStr | None) -> str | None:
     return setting.get_secret_value() if setting is not None else None
 
 
-def _ignore(_caller: Caller) -> None:
-    """Nobody has to know of a client where there may be many."""
+def _config_of(provider: DownstreamProvider | None) -> ServerConfig | None:
+    return None if provider is None else provider.config

@@ -1,13 +1,15 @@
 """
-The straight line of a request: name -> catalog entry -> provider -> raw result.
+The straight line of a request: name -> catalog entry -> policy -> provider -> raw result.
 
     gateway ── target() ──> who is meant, and what it is called there      (memory only)
-            ── send()   ──> provider ──> session ──> downstream
+            ── send()   ──> policy ──> limits ──> provider ──> session ──> downstream
+                                                     └────> audit
 
-Nothing here waits for anything but the provider, or the cache for a tool whose results are kept.
+Nothing here waits for anything but the provider, the cache for a tool whose results are kept, and a
+person where one has to approve the call.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -16,10 +18,18 @@ from typing import Any, Final, Protocol
 from trunkline.catalog.catalog import Catalog
 from trunkline.catalog.offer import Entry
 from trunkline.catalog.view import View
-from trunkline.errors import InvalidArguments
+from trunkline.errors import InvalidArguments, TrunklineError
 from trunkline.kept_results import KeptResults
-from trunkline.models import Caller, Client, Json
+from trunkline.models import Caller, Client, Json, Principal
 from trunkline.providers.provider import Provider
+from trunkline.security.approvals.questions import RiskyCall
+from trunkline.security.audit.entries import Event
+from trunkline.security.gate import Gate, Record
+from trunkline.security.policy.failures import PolicyDenied
+from trunkline.security.policy.policy import Action, Decision
+
+OURS: Final = "trunkline"
+"""The server that the audit and the limits know the gateway's own tools by."""
 
 
 class OnCall(Protocol):
@@ -43,9 +53,15 @@ class Target:
 class Dispatch:
     """Finds the provider a request means and carries the request there."""
 
-    def __init__(self, catalog: Catalog, *, on_call: OnCall | None = None) -> None:
-        """*on_call* hears of every call of a tool that has ended."""
-        self._catalog, self._on_call = catalog, on_call
+    def __init__(
+        self, catalog: Catalog, *, gate: Gate | None = None, on_call: OnCall | None = None
+    ) -> None:
+        """
+        *gate* is what every request has to pass; with None there is none.
+
+        *on_call* hears of every call of a tool that has ended.
+        """
+        self._catalog, self.gate, self._on_call = catalog, gate, on_call
         self.results: KeptResults | None = None
         """Where results of tools are kept; None keeps none."""
 
@@ -55,12 +71,47 @@ class Dispatch:
 
         Raises `NotFound` with similar names, or `InvalidArguments`.
         """
-        entry, theirs = _RESOLVE[method](self._catalog.snapshot.view(client.org), params)
+        try:
+            view = self._catalog.snapshot.seen_by(client.principal)
+            entry, theirs = _RESOLVE[method](view, params)
+        except TrunklineError as error:
+            self._enter_unknown(method, params, client, error)
+            raise
         repeatable = method != "tools/call" or entry.is_safe_to_repeat
         return Target(self._catalog.provider_of(entry), method, theirs, entry, repeatable)
 
     async def send(self, target: Target, caller: Caller) -> Json:
-        """Carry a request to its provider. Raises `RpcError` or `DownstreamError`."""
+        """
+        Carry a request to its provider, if it passes.
+
+        Raises `RpcError` or `DownstreamError`, and what the gate refuses with: `CallRefused`,
+        `LimitReached`, `AuditFull`, ...
+        """
+        if (gate := self.gate) is None:
+            return await self._answer(target, caller)
+        principal, entry = caller.client.principal, target.entry
+        await gate.audit.room(principal)
+        with self._record(gate, target, principal) as record:
+            decision = self._decide(gate, target, principal)
+            with gate.limits.admit(principal, entry.provider, entry.own, target.params) as admitted:
+                if decision.action is Action.ASK:
+                    await gate.approvals.require(_risky(target, decision), caller)
+                result = record.result = await self._answer(target, caller)
+                return gate.results.fit(target.method, result, principal, admitted.result_bytes)
+
+    def may_ask(self, target: Target, client: Client) -> bool:
+        """Whether a request of a modern client can end in a question, so has to be held open."""
+        if target.provider.may_ask(client):
+            return True
+        gate = self.gate
+        if gate is None or target.method != "tools/call" or not gate.approvals.asks(client):
+            return False
+        try:
+            return self._decide(gate, target, client.principal).action is Action.ASK
+        except PolicyDenied:
+            return False
+
+    async def _answer(self, target: Target, caller: Caller) -> Json:
         if target.method == "tools/call" and self._on_call is not None:
             return await self._counted(target, caller, self._on_call)
         result = await self._ask(target, caller)
@@ -86,9 +137,91 @@ class Dispatch:
             return await results.call(target.entry, target.provider, target.params, caller, ask)
         return await send(target.method, target.params, caller, repeatable=target.repeatable)
 
+    def kept(self, params: Json, client: Client) -> Json | None:
+        """The rest of a result that was too large to be sent; None if none is asked for."""
+        uri = params.get("uri")
+        if self.gate is None or not self.gate.results.owns(uri):
+            return None
+        return self.gate.results.read(str(uri), client.principal)
+
+    # -- the gate -----------------------------------------------------------------------------
+
+    def _decide(self, gate: Gate, target: Target, principal: Principal) -> Decision:
+        """What the policy says. Raises `PolicyDenied`."""
+        entry, provider = target.entry, target.provider
+        if target.method != "tools/call":
+            return gate.decide_reading(principal, entry.provider, entry.own)
+        return gate.decide(
+            principal,
+            entry.provider,
+            entry.own,
+            entry.definition,
+            is_plugin=provider.is_plugin,
+            configured=provider.rules.risk,
+        )
+
+    def _record(self, gate: Gate, target: Target, principal: Principal) -> Record:
+        entry = target.entry
+        return Record(
+            gate.audit,
+            target.method,
+            principal,
+            server=entry.provider,
+            own_name=entry.own,
+            name=entry.name,
+            arguments=target.params.get("arguments"),
+        )
+
+    def _enter_unknown(
+        self, method: str, params: Json, client: Client, error: TrunklineError
+    ) -> None:
+        """Somebody asked for what is not there, or is not theirs."""
+        if self.gate is not None:
+            asked = params.get("name", params.get("uri"))
+            name = asked if isinstance(asked, str) else None
+            event = Event.ended(method, client.principal, error=error, name=name)
+            self.gate.audit.record(event)
+
+    async def own(
+        self, name: str, arguments: Any, caller: Caller, run: Callable[[], Awaitable[Json]]
+    ) -> Json:
+        """Run a tool of the gateway's own: within the limits, and entered. Raises like `send`."""
+        if (gate := self.gate) is None:
+            return await run()
+        principal = caller.client.principal
+        await gate.audit.room(principal)
+        entered = arguments if isinstance(arguments, dict) else None
+        with (
+            Record(
+                gate.audit, "tools/call", principal, server=OURS, name=name, arguments=entered
+            ) as record,
+            gate.limits.admit(principal, OURS, name, arguments),
+        ):
+            record.result = await run()
+            return record.result
+
     async def request(self, method: str, params: Json, caller: Caller) -> Json:
         """`target` and `send` in one. Raises what they raise."""
         return await self.send(self.target(method, params, caller.client), caller)
+
+
+def _risky(target: Target, decision: Decision) -> RiskyCall:
+    entry = target.entry
+    return RiskyCall(
+        server=entry.provider,
+        tool=entry.own,
+        arguments=_asked_with(target),
+        definition=entry.definition,
+        risk=decision.risk,
+        method=target.method,
+    )
+
+
+def _asked_with(target: Target) -> Json:
+    """What a person is shown of a request beside its target."""
+    if target.method == "resources/read":
+        return {"uri": target.params["uri"]}
+    return target.params.get("arguments") or {}
 
 
 def _text(params: Mapping[str, Any], key: str, method: str) -> str:

@@ -180,6 +180,12 @@ class ServerNotFound(NotFound):
         self.name, self.similar = name, list(similar)
 
 
+class Forbidden(TrunklineError):
+    """Something that whoever asks may not do."""
+
+    code = "forbidden"
+
+
 class ServerNotAdded(TrunklineError):
     """A server that cannot be changed here, for it comes from a file or is a plugin."""
 

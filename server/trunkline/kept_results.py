@@ -31,7 +31,7 @@ from trunkline.cache.results import (
 from trunkline.catalog.offer import Entry, Offer
 from trunkline.catalog.snapshot import Snapshot
 from trunkline.errors import OrgNotFound
-from trunkline.models import Caller, Client, Json
+from trunkline.models import Caller, Client, Json, ProviderId
 from trunkline.providers.provider import Provider
 from trunkline.settings import CacheSettings
 from trunkline.storage.rows import Org
@@ -49,7 +49,7 @@ class KeptResults:
         """*scope* finds an organisation by the name that clients have for it."""
         self._cache, self._scope = cache, scope
         self._trusts_hints, self._default_ttl = settings.results, settings.result_ttl
-        self._hashes: dict[tuple[str, str], tuple[Json, bytes]] = {}
+        self._hashes: dict[tuple[ProviderId, str], tuple[Json, bytes]] = {}
         """By provider and its own name: a definition, and its hash."""
 
         self._changed: set[str | None] = set()
@@ -86,8 +86,8 @@ class KeptResults:
 
     def follow(self, old: Snapshot, new: Snapshot, _kinds: object) -> None:
         """Have forgotten what servers said whose lists are others now, or that have left."""
-        now = {offer.provider: offer for offer in new.offers}
-        gone = [offer for offer in old.offers if _is_other(offer, now.get(offer.provider))]
+        now = {offer.origin: offer for offer in new.offers}
+        gone = [offer for offer in old.offers if _is_other(offer, now.get(offer.origin))]
         if gone:
             self._changed.update(offer.org for offer in gone)
             self._wake.set()
@@ -126,10 +126,10 @@ class KeptResults:
 
     def _hash(self, entry: Entry) -> bytes:
         """The hash of a definition, made once for as long as the tool is listed like that."""
-        known = self._hashes.get((entry.provider, entry.own))
+        known = self._hashes.get((entry.origin, entry.own))
         if known is None or known[0] is not entry.definition:
             known = entry.definition, sha256(canonical(entry.definition)).digest()
-            self._hashes[entry.provider, entry.own] = known
+            self._hashes[entry.origin, entry.own] = known
         return known[1]
 
 

@@ -6,11 +6,12 @@ Everything that crosses between layers is one of these or a raw JSON object. MCP
 gateway that drops what it does not know breaks whatever comes next.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from fnmatch import fnmatchcase
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 Json = dict[str, Any]
 """A JSON object as it stood on the wire."""
@@ -56,6 +57,113 @@ class Status:
     """When the next connection attempt is due, while there is one to wait for."""
 
 
+class Role(StrEnum):
+    """What somebody may do beside using tools. Each may do what the ones before it may."""
+
+    USER = "user"
+    """Lists, searches and calls."""
+
+    OPERATOR = "operator"
+    """Sees how servers are, connects and disconnects them, decides on approvals and pins."""
+
+    ADMIN = "admin"
+    """Adds and removes servers, makes and revokes keys, reads the audit."""
+
+    def includes(self, other: "Role") -> bool:
+        """Whether this role may do what *other* may."""
+        ranks = list(Role)
+        return ranks.index(self) >= ranks.index(other)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """
+    What somebody may see and use, as patterns `server/item` with the wildcards of `fnmatch`.
+
+    Items go by the server's own names and URIs. A pattern without a slash is about a whole server.
+    What a *deny* pattern fits is not permitted, whatever *allow* says.
+    """
+
+    allow: tuple[str, ...] = ("*",)
+    deny: tuple[str, ...] = ()
+
+    def permits(self, server: str, item: str) -> bool:
+        """Whether an item of a server, by its own name or URI, is within this scope."""
+        if self.permits_all:
+            return True
+        name = f"{server}/{item}"
+        return _fits(name, self.allow) and not _fits(name, self.deny)
+
+    def touches(self, server: str) -> bool:
+        """Whether anything of a server may be within this scope."""
+        return any(fnmatchcase(server, pattern.partition("/")[0]) for pattern in self.allow)
+
+    @property
+    def permits_all(self) -> bool:
+        """Whether nothing at all is left out."""
+        return not self.deny and "*" in self.allow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """
+    Who asks, established before anything else looks at a request.
+
+    The same credential gives the same object for as long as nothing about it changes.
+    """
+
+    subject: str
+    """How the audit names it: `local`, `key:<id>`, `token:<issuer>#<subject>`."""
+
+    org: str | None
+    """The organisation it acts in, by name; None sees only what is global."""
+
+    user: str | None
+    """The person behind it, for what belongs to one person alone; None if it is nobody's."""
+
+    role: Role = Role.USER
+    scope: Scope = Scope()
+    orgs: frozenset[str] = frozenset()
+    """The organisations it may switch to."""
+
+    authorization: str | None = field(default=None, repr=False)
+    """The `Authorization` header it came with. Passed on only where mcp.json says so."""
+
+    @property
+    def is_global(self) -> bool:
+        """Whether it may change what belongs to everybody."""
+        return self.org is None and self.role is Role.ADMIN
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is the one user of this machine, who shares it with nobody."""
+        return self.subject in (LOCAL.subject, LOOPBACK.subject)
+
+    @property
+    def may_run_commands(self) -> bool:
+        """Whether what it adds may reach into this machine: commands, files, the environment."""
+        return self.is_global and self.subject != LOOPBACK.subject
+
+
+PRINCIPAL: Final = "trunkline.principal"
+"""Where the scope of an HTTP request has the `Principal` that was established for it."""
+
+LOCAL: Final = Principal(subject="local", org=None, user="local", role=Role.ADMIN)
+"""The user of this machine, who may do everything: at stdio and on the command line."""
+
+LOOPBACK: Final = Principal(subject="loopback", org=None, user="local", role=Role.ADMIN)
+"""Whoever connects over loopback while no key exists: it may be another user of this machine."""
+
+
+class ProviderId(NamedTuple):
+    """Which provider is meant: two organisations may each have one of the same name."""
+
+    org: str | None
+    """The organisation it belongs to; None is global."""
+
+    name: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """Whoever connects to us: one stdio peer, one HTTP session, or one modern request."""
@@ -71,8 +179,17 @@ class Client:
     capabilities: Json = field(default_factory=dict)
     """`ClientCapabilities` as the client sent them."""
 
-    org: str | None = None
-    user: str | None = None
+    principal: Principal
+
+    @property
+    def org(self) -> str | None:
+        """The organisation it acts in."""
+        return self.principal.org
+
+    @property
+    def user(self) -> str | None:
+        """The person behind it."""
+        return self.principal.user
 
 
 class Caller(Protocol):
@@ -122,3 +239,9 @@ class Listing:
     def of(self, kind: Kind) -> tuple[Json, ...]:
         """The items of one kind."""
         return getattr(self, kind)
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(
+        fnmatchcase(name, pattern if "/" in pattern else f"{pattern}/*") for pattern in patterns
+    )

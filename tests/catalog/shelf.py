@@ -6,7 +6,7 @@ from typing import Any
 
 from trunkline.catalog.catalog import Catalog
 from trunkline.downstream.config import ToolRules
-from trunkline.models import Caller, Client, Json, Listing, State, Status
+from trunkline.models import Caller, Client, Json, Listing, ProviderId, State, Status
 from trunkline.providers.sharing import ResultScope
 
 
@@ -17,10 +17,15 @@ class Shelf:
     prefix: str = ""
     position: int = 0
     org: str | None = None
+    is_plugin: bool = False
     rules: ToolRules = field(default_factory=ToolRules)
     status: Status = field(default_factory=lambda: Status(State.CONNECTED))
     on_change: Callable[[Any], None] | None = None
     on_updated: Callable[[str, Json], None] | None = None
+
+    @property
+    def id(self) -> ProviderId:
+        return ProviderId(self.org, self.name)
 
     async def request(
         self, method: str, params: Json, caller: Caller, *, repeatable: bool = False
@@ -47,6 +52,11 @@ class Shelf:
 
     async def forget(self, client_id: str) -> None:
         raise NotImplementedError
+
+
+def everybodys(name: str) -> ProviderId:
+    """The provider of that name that belongs to no organisation."""
+    return ProviderId(None, name)
 
 
 def tool(name: Any, **more: Any) -> Json:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.catalog.shelf import Shelf, catalog_of, names, resources, tool, tools
+from tests.catalog.shelf import Shelf, catalog_of, everybodys, names, resources, tool, tools
 from trunkline.catalog.catalog import Catalog
 from trunkline.downstream.config import ToolRules
 from trunkline.errors import DownstreamUnavailable, PromptNotFound, ToolNotFound
-from trunkline.models import Listing
+from trunkline.models import Listing, ProviderId
 
 # -- names ----------------------------------------------------------------------------------------
 
@@ -51,8 +51,8 @@ def test_of_two_providers_that_want_one_name_the_one_of_smaller_position_keeps_i
     (other,) = [name for name in names(snapshot.view(None).tools) if name != "read"]
     assert re.fullmatch(r"read_[0-9a-f]{6}", other)
     assert snapshot.view(None).tool(other).provider == "a"
-    assert snapshot.problems("b") == ()
-    (sentence,) = snapshot.problems("a")
+    assert snapshot.problems(everybodys("b")) == ()
+    (sentence,) = snapshot.problems(everybodys("a"))
     assert "'b'" in sentence
     assert other in sentence
 
@@ -64,7 +64,7 @@ def test_names_that_become_alike_when_sanitised_stay_apart_and_the_first_keeps_i
 
     assert view.tool("s__a_b").own == "a.b"
     assert {view.tool(name).own for name in names(view.tools)} == {"a.b", "a_b", "a b"}
-    assert len(snapshot.problems("s")) == 2
+    assert len(snapshot.problems(everybodys("s"))) == 2
 
 
 def test_a_name_that_looks_like_the_mark_of_another_loses_nothing() -> None:
@@ -86,7 +86,9 @@ def test_a_tool_listed_twice_is_served_once_and_told() -> None:
     ).snapshot
 
     assert [one.get("title") for one in snapshot.view(None).tools] == ["One", None]
-    assert snapshot.problems("s") == ("The tool 'a' is listed twice; the first one is served.",)
+    assert snapshot.problems(everybodys("s")) == (
+        "The tool 'a' is listed twice; the first one is served.",
+    )
 
 
 def test_prompts_are_named_like_tools_and_apart_from_them() -> None:
@@ -134,7 +136,7 @@ def test_names_do_not_depend_on_the_order_in_which_providers_come_and_change(
     chance.shuffle(steps)
     for shelf, step in [*steps, *((one, "full") for one in chance.sample(shelves, len(shelves)))]:
         if step == "gone":
-            catalog.remove(shelf.name)
+            catalog.remove(everybodys(shelf.name))
         else:
             catalog.put(shelf if step == "full" else replace(shelf, listing=Listing()))
     view = catalog.snapshot.view(None)
@@ -166,7 +168,7 @@ def test_a_rule_that_matches_nothing_is_told_with_the_nearest_name() -> None:
 
     problems = catalog_of(
         Shelf("s", tools("delete_file", "list_all"), rules=rules)
-    ).snapshot.problems("s")
+    ).snapshot.problems(everybodys("s"))
 
     assert problems == (
         "\"tools.deny\" names 'delete_fiel', but it has no such tool. Did you mean 'delete_file'?",
@@ -177,7 +179,7 @@ def test_a_rule_that_matches_nothing_is_told_with_the_nearest_name() -> None:
 def test_rules_are_silent_while_a_server_has_listed_nothing() -> None:
     shelf = Shelf("s", None, rules=ToolRules(deny=("x",)))
 
-    assert catalog_of(shelf).snapshot.problems("s") == ()
+    assert catalog_of(shelf).snapshot.problems(everybodys("s")) == ()
 
 
 def test_denying_a_malformed_tool_settles_it() -> None:
@@ -185,7 +187,7 @@ def test_denying_a_malformed_tool_settles_it() -> None:
 
     catalog = catalog_of(Shelf("s", Listing(tools=(broken,)), rules=ToolRules(deny=("broken",))))
 
-    assert catalog.snapshot.problems("s") == ()
+    assert catalog.snapshot.problems(everybodys("s")) == ()
 
 
 # -- unknown names --------------------------------------------------------------------------------
@@ -264,7 +266,7 @@ def test_names_tell_an_organisation_nothing_of_what_another_has() -> None:
 
     assert names(with_both.view("acme").tools) == ["read"]
     assert names(with_both.view("globex").tools) == ["read"]
-    assert with_both.problems("acme-files") == ()
+    assert with_both.problems(ProviderId("acme", "acme-files")) == ()
 
 
 def test_organisations_without_anything_of_their_own_share_one_view() -> None:
@@ -301,7 +303,7 @@ def test_listeners_hear_of_the_kinds_that_changed_and_of_no_other() -> None:
     catalog.put(Shelf("s", Listing(tools=(tool("a"),), prompts=({"name": "p"},))))
     catalog.put(Shelf("s", Listing(tools=(tool("a", title="A"),), prompts=({"name": "p"},))))
     catalog.put(Shelf("r", resources("file:///a", "file:///{b}")))
-    catalog.remove("s")
+    catalog.remove(everybodys("s"))
 
     assert ears.heard == [["prompts"], ["tools"], ["resources", "templates"], ["prompts", "tools"]]
 
@@ -326,7 +328,7 @@ def test_listeners_hear_after_the_swap_and_versions_grow() -> None:
 
     catalog.put(Shelf("a", tools("x")))
     catalog.put(Shelf("b", tools("y")))
-    catalog.remove("nobody")
+    catalog.remove(everybodys("nobody"))
 
     assert seen == [(0, 1, True), (1, 2, True)]
 
@@ -344,7 +346,7 @@ def test_a_provider_that_has_left_is_not_available_for_entries_that_were_found_b
     catalog = catalog_of(Shelf("s", tools("a")))
     entry = catalog.snapshot.view(None).tool("a")
 
-    catalog.remove("s")
+    catalog.remove(everybodys("s"))
 
     with pytest.raises(DownstreamUnavailable, match="removed"):
         catalog.provider_of(entry)
@@ -401,6 +403,6 @@ def test_a_tool_is_safe_to_repeat_when_its_provider_says_so() -> None:
 def test_items_are_counted_by_provider_and_kind() -> None:
     snapshot = catalog_of(Shelf("s", tools("a", "b")), Shelf("r", resources("x:1"))).snapshot
 
-    assert snapshot.count("s", "tools") == 2
-    assert snapshot.count("r", "resources") == 1
-    assert snapshot.count("nobody", "tools") == 0
+    assert snapshot.count(everybodys("s"), "tools") == 2
+    assert snapshot.count(everybodys("r"), "resources") == 1
+    assert snapshot.count(everybodys("nobody"), "tools") == 0

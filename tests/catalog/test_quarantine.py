@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.catalog.shelf import Shelf, catalog_of, names, tool
+from tests.catalog.shelf import Shelf, catalog_of, everybodys, names, tool
 from trunkline.catalog.offer import MAX_NOTES, Offer
 from trunkline.catalog.quarantine import MAX_DEPTH, Quarantine
 from trunkline.models import Json, Kind, Listing
@@ -62,7 +62,7 @@ def test_a_malformed_tool_is_left_out_with_a_sentence_and_its_neighbours_are_ser
     catalog = catalog_of(Shelf("s", Listing(tools=(tool("before"), broken, tool("after")))))
 
     assert names(catalog.snapshot.view(None).tools) == ["before", "after"]
-    (sentence,) = catalog.snapshot.problems("s")
+    (sentence,) = catalog.snapshot.problems(everybodys("s"))
     assert "left out" in sentence
     assert reason in sentence
 
@@ -223,7 +223,7 @@ def test_the_annotations_of_a_resource_are_not_those_of_a_tool() -> None:
 def test_a_provider_that_lists_rubbish_without_end_is_told_in_bounded_space() -> None:
     listing = Listing(tools=tuple(tool("") for _ in range(1000)))
 
-    problems = catalog_of(Shelf("s", listing)).snapshot.problems("s")
+    problems = catalog_of(Shelf("s", listing)).snapshot.problems(everybodys("s"))
 
     assert len(problems) == MAX_NOTES + 1
     assert problems[-1] == "900 more remarks are not shown."

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.catalog.shelf import Shelf, catalog_of, resources
+from tests.catalog.shelf import Shelf, catalog_of, everybodys, resources
 from trunkline.catalog.view import View
 from trunkline.errors import ResourceNotFound
 from trunkline.models import Listing
@@ -50,7 +50,7 @@ def test_a_shared_uri_is_refused_with_both_forms_even_where_a_template_would_mat
         snapshot.view(None).resource("file:///readme")
 
     assert "notes+file:///readme or files+file:///readme" in str(refusal.value)
-    assert all("served as" in snapshot.problems(name)[0] for name in ("notes", "files"))
+    assert all("served as" in snapshot.problems(everybodys(name))[0] for name in ("notes", "files"))
 
 
 def test_the_namespaced_form_is_understood_where_nothing_collides() -> None:
@@ -89,7 +89,7 @@ def test_a_provider_cannot_take_the_namespaced_form_of_another() -> None:
     assert target(view, "files+file:///readme") == ("files", "file:///readme")
     assert target(view, "thief+files+file:///readme") == ("thief", "files+file:///readme")
     assert uris(view) == ["thief+files+file:///readme", "file:///readme"]
-    assert "'files'" in snapshot.problems("thief")[0]
+    assert "'files'" in snapshot.problems(everybodys("thief"))[0]
 
 
 def test_a_plus_in_a_scheme_means_nothing_when_no_provider_has_that_name() -> None:

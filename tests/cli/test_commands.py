@@ -177,7 +177,6 @@ def test_a_call_ends_at_its_timeout(workplace: Workplace) -> None:
         (["check", "--jsno"], "Did you mean --json? See `trunkline check --help`. [usage]"),
         (["call"], "NAME"),
         (["serve", "--http", "nonsense:"], "is no address to listen on"),
-        (["serve", "--http", "0.0.0.0:8080"], "[public_address]"),
         (["serve", "--log-level", "loud"], "--log-level"),
     ],
 )

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trunkline.cli.options import parse_address, read_settings, require_loopback
-from trunkline.errors import PublicAddress, SettingsInvalid, UsageError
+from trunkline.cli.options import parse_address, read_settings
+from trunkline.errors import SettingsInvalid, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -43,17 +43,6 @@ def test_an_address_may_leave_out_what_is_usual(text: str, host: str, port: int)
 def test_what_is_no_address_is_refused_with_examples(text: str) -> None:
     with pytest.raises(UsageError, match=r"is no address to listen on. Write 127.0.0.1:8080"):
         parse_address(text)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
-def test_addresses_of_this_machine_are_accepted(host: str) -> None:
-    require_loopback(host)
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "example.com", "*"])
-def test_addresses_others_can_reach_are_refused(host: str) -> None:
-    with pytest.raises(PublicAddress, match="put a proxy that authenticates in front"):
-        require_loopback(host)
 
 
 def test_the_command_line_wins_over_the_environment_field_by_field(

@@ -70,6 +70,7 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
                     "deny": ["b"],
                     "rename": {"a1": "one"},
                     "cache": {"get_*": 60, "a1": 0},
+                    "risk": {"a*": "HIGH"},
                 },
                 "org": "acme",
                 "health_url": "http://localhost/${TOKEN}",
@@ -90,7 +91,11 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
         idle_timeout=0.5,
         namespace="",
         tools=ToolRules(
-            allow=("a*",), deny=("b",), rename={"a1": "one"}, cache={"get_*": 60.0, "a1": 0.0}
+            allow=("a*",),
+            deny=("b",),
+            rename={"a1": "one"},
+            cache={"get_*": 60.0, "a1": 0.0},
+            risk={"a*": "HIGH"},
         ),
         org="acme",
         health_url="http://localhost/s3cret",
@@ -408,7 +413,7 @@ def test_only_what_changed_is_mentioned() -> None:
 
     changes = difference(Config(servers=(A, B)), Config(servers=(changed, new)))
 
-    assert (changes.added, changes.removed, changes.changed) == ((new,), ("b",), (changed,))
+    assert (changes.added, changes.removed, changes.changed) == ((new,), (B.id,), (changed,))
     assert changes.renamed == ()
 
 
@@ -466,7 +471,8 @@ def test_every_key_is_documented_and_no_other() -> None:
     rows = re.findall(r"^\| ((?:`[a-z_.]+`(?:, )?)+) \|", PAGE, re.MULTILINE)
     documented = {key for row in rows for key in re.findall(r"`([a-z_.]+)`", row)}
 
-    assert documented == KEYS | {"tools.allow", "tools.cache", "tools.deny", "tools.rename"}
+    rules = ("allow", "cache", "deny", "rename", "risk")
+    assert documented == KEYS | {f"tools.{rule}" for rule in rules}
 
 
 @pytest.mark.parametrize("key", sorted((*ALIASES, *PASSED_OVER, *REFUSED)))
@@ -489,3 +495,9 @@ def test_the_mcp_json_of_the_first_run_is_right() -> None:
 
     assert config.problems == ()
     assert [server.name for server in config.servers] == ["time", "git", "fetch"]
+
+
+def test_a_risk_that_does_not_exist_is_refused_with_those_that_do(read: Read) -> None:
+    problem = read({"a": {"command": "x", "tools": {"risk": {"b*": "SEVERE"}}}}).problems[0]
+
+    assert 'needs "LOW", "MEDIUM" or "HIGH" as "b*" in "risk".' in problem.message

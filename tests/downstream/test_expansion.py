@@ -33,7 +33,6 @@ def expand(text: str) -> str:
         ("${workspaceFolderBasename}", "project"),
         ("${userHome}", "/home/ada"),
         ("a${/}b${pathSeparator}c", f"a{os.sep}b{os.sep}c"),
-        ("${client.token} ${user.id}", "${client.token} ${user.id}"),
         ("$${TOKEN} $$ $TOKEN 5$", "${TOKEN} $$ $TOKEN 5$"),
         ("$${ $${NONE:-${TOKEN}} $$${TOKEN}", "${ ${NONE:-s3cret} $${TOKEN}"),
         ("${TRICK}", "${TOKEN}"),
@@ -53,6 +52,33 @@ def test_a_missing_variable_is_named() -> None:
 @pytest.mark.parametrize("text", ["${}", "${a b}", "${command:pick}", "${TOKEN", "${x%%y}"])
 def test_what_stands_for_nothing_is_refused_with_the_way_to_write_it_literally(text: str) -> None:
     with pytest.raises(ExpansionError, match=r"\$\$\{"):
+        expand(text)
+
+
+def test_what_is_about_whoever_calls_is_left_for_the_calls() -> None:
+    text = "${TOKEN} ${user.token:github}@${org.name} $${user.name}"
+
+    template = Expansion(ENVIRON, Path()).template(text)
+
+    assert str(template) == "s3cret ${user.token:github}@${org.name} ${user.name}"
+    assert [str(one) for one in template.references] == ["${user.token:github}", "${org.name}"]
+
+
+def test_what_a_variable_holds_is_about_nobody() -> None:
+    shady = Expansion({"TRICK": "${user.token:github}"}, Path())
+
+    assert shady.template("${TRICK}").references == ()
+
+
+@pytest.mark.parametrize("text", ["${user.name}", "${NONE:-${client.authorization}}"])
+def test_where_everybody_gets_the_same_nothing_can_be_told_of_a_caller(text: str) -> None:
+    with pytest.raises(ExpansionError, match='"headers", "env" or "args"'):
+        expand(text)
+
+
+@pytest.mark.parametrize("text", ["${client.token}", "${user.id}", "${user.token}", "${org.id}"])
+def test_what_is_not_known_of_callers_is_refused(text: str) -> None:
+    with pytest.raises(ExpansionError, match=r"There are \$\{client\.authorization\}"):
         expand(text)
 
 

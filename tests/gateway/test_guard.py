@@ -157,3 +157,72 @@ async def test_a_body_beyond_the_limit_is_refused_with_a_sentence() -> None:
 
     assert declared.status_code == chunked.status_code == 413
     assert "MAX_BODY" in declared.json()["error"]["message"]
+
+
+# -- other sites and our cookies --------------------------------------------------------------
+
+OURS = {"Host": "gateway.example.com", "Origin": "https://gateway.example.com"}
+SIGNED_IN = {"Cookie": "session=1"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        OURS | {"Sec-Fetch-Site": "same-origin"},
+        OURS,
+        {"Sec-Fetch-Site": "none"},
+        {},
+        {"Host": "localhost:8080", "Origin": "http://localhost:8080"},
+    ],
+)
+async def test_our_own_pages_and_programs_may_use_our_cookie(headers: dict[str, str]) -> None:
+    assert (await request("POST", headers=headers | SIGNED_IN)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        OURS | {"Sec-Fetch-Site": "cross-site"},
+        {"Host": "gateway.example.com", "Origin": "https://app.example.com"},
+        {"Host": "localhost:8080", "Origin": "http://localhost:3000"},
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_no_other_page_may_change_anything_with_our_cookie(
+    method: str, headers: dict[str, str]
+) -> None:
+    response = await request(method, headers=headers | SIGNED_IN)
+
+    assert response.status_code == 403
+    assert "another site" in response.json()["error"]["message"]
+
+
+async def test_a_page_that_may_connect_needs_no_cookie_to_do_so() -> None:
+    headers = {
+        "Host": "localhost:8080",
+        "Origin": "http://localhost:6274",
+        "Sec-Fetch-Site": "same-site",
+    }
+
+    assert (await request("POST", headers=headers)).status_code == 200
+
+
+async def test_a_cookie_is_never_asked_for() -> None:
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "cookie"}
+    for method, more in (("GET", {}), ("GET", SIGNED_IN), ("OPTIONS", asked)):
+        response = await request(method, headers={"Origin": "http://localhost:6274", **more})
+
+        assert response.headers["access-control-allow-origin"] == "http://localhost:6274"
+        assert "Origin" in response.headers["vary"]
+        assert "access-control-allow-credentials" not in response.headers
+
+
+async def test_a_preflight_of_a_page_we_do_not_know_is_refused() -> None:
+    headers = {"Origin": "http://evil.com", "Access-Control-Request-Method": "POST"}
+
+    response = await request("OPTIONS", headers=headers)
+
+    assert response.status_code == 403
+    assert not [name for name in response.headers if name.startswith("access-control")]

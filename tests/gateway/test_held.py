@@ -7,7 +7,7 @@ import pytest
 
 from trunkline.errors import RpcError
 from trunkline.gateway.held import HeldCalls
-from trunkline.models import Caller, Client, Era, Json
+from trunkline.models import LOCAL, Caller, Client, Era, Json
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +18,7 @@ class Requester:
     """A modern client's request: remembers what it was told."""
 
     def __init__(self) -> None:
-        self.client = Client(id="1", era=Era.MODERN, protocol_version="2026-07-28")
+        self.client = Client(id="1", era=Era.MODERN, protocol_version="2026-07-28", principal=LOCAL)
         self.log_level = None
         self.standing = None
         self.told: list[tuple[str, Json | None]] = []

@@ -16,11 +16,8 @@ import httpx2
 import pytest
 from fastmcp import Client, FastMCP
 from fastmcp.client.transports import SSETransport, StreamableHttpTransport
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,6 +25,8 @@ from tests.servers.face_server import Face, RawClient, build_face, events, raw_c
 
 from trunkline.errors import ConfigError, PortInUse
 from trunkline.gateway.http import base_url, build_app, listen, serve_http
+from trunkline.gateway.identity import LOCAL_ONLY
+from trunkline.models import PRINCIPAL, Principal
 from trunkline.settings import HttpSettings
 
 pytestmark = pytest.mark.anyio
@@ -119,47 +118,52 @@ async def test_sse_pings_while_nothing_happens_and_has_a_limit() -> None:
         assert "in use" in refused.json()["error"]["message"]
 
 
-class User:
-    """Who the header says it is, as an authenticating proxy's middleware would put it."""
+class Somebody:
+    """Everybody is who the header says: `name`, or `name@org`."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    routes = ()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (name := Headers(scope=scope).get("x-user")):
-            token = AccessToken(token=name, client_id=name, scopes=[])
-            scope["user"] = AuthenticatedUser(token)
-        await self.app(scope, receive, send)
+    def __call__(self, app: ASGIApp) -> ASGIApp:
+        async def named(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                name, _, org = Headers(scope=scope).get("x-user", "nobody").partition("@")
+                scope[PRINCIPAL] = Principal(subject=name, org=org or None, user=name)
+            await app(scope, receive, send)
+
+        return named
 
 
 async def test_a_session_exists_only_for_whoever_opened_it() -> None:
-    async with (
-        serving(build_face(), middleware=[Middleware(User)]) as url,
-        raw_client(url) as anybody,
-    ):
-        del anybody.headers["Mcp-Session-Id"]
-        anybody.headers["X-User"] = "ann"
-        await anybody.initialize()
-        anns = await anybody.call("echo", value="a")
-        anybody.headers["X-User"] = "bob"
-        bobs = await anybody.call("echo", value="a")
-        del anybody.headers["X-User"]
-        nobodys = await anybody.call("echo", value="a")
+    async with serving(build_face(), identity=Somebody()) as url, raw_client(url) as client:
+        del client.headers["Mcp-Session-Id"]
+        client.headers["X-User"] = "ann@acme"
+        await client.initialize()
 
-        assert [r.status_code for r in (anns, bobs, nobodys)] == [200, 404, 404]
+        statuses = {}
+        for name in ("ann@acme", "bob@acme", "ann@globex", "ann", "nobody"):
+            client.headers["X-User"] = name
+            statuses[name] = (await client.call("echo", value="a")).status_code
+        stream = client.headers | {"Accept": "text/event-stream"}
+        listened = await client.http.get("/mcp", headers=stream)
+        ended = await client.http.delete("/mcp", headers=client.headers)
+        client.headers["X-User"] = "ann@acme"
+        still = await client.call("echo", value="a")
+
+    assert statuses.pop("ann@acme") == 200
+    assert set(statuses.values()) == {404}
+    assert (listened.status_code, ended.status_code, still.status_code) == (404, 404, 200)
 
 
 async def test_an_sse_session_exists_only_for_whoever_opened_it() -> None:
     async with (
-        serving(build_face(), middleware=[Middleware(User)]) as url,
-        sse_stream(url, {"X-User": "ann"}) as (http, path, _),
+        serving(build_face(), identity=Somebody()) as url,
+        sse_stream(url, {"X-User": "ann@acme"}) as (http, path, _),
     ):
         ping = b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
-        anns = await http.post(path, content=ping, headers={"X-User": "ann"})
-        bobs = await http.post(path, content=ping, headers={"X-User": "bob"})
-        nobodys = await http.post(path, content=ping)
+        names = ("ann@acme", "bob@acme", "ann@globex", "ann", "nobody")
+        answers = [await http.post(path, content=ping, headers={"X-User": name}) for name in names]
 
-        assert [r.status_code for r in (anns, bobs, nobodys)] == [202, 404, 404]
+    assert [answer.status_code for answer in answers] == [202, 404, 404, 404, 404]
 
 
 # -- opening --------------------------------------------------------------------------------------
@@ -177,7 +181,7 @@ async def test_a_taken_port_is_said_before_anything_starts() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = HttpSettings(port=taken.getsockname()[1])
-        app = build_app(build_face().server, settings, lifespan=lifespan)
+        app = build_app(build_face().server, settings, identity=LOCAL_ONLY, lifespan=lifespan)
 
         with pytest.raises(PortInUse, match="taken by another program"):
             await serve_http(app, settings, on_listening=announce)
@@ -194,8 +198,8 @@ async def test_a_port_is_taken_from_the_moment_a_server_starts() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as found:
         settings = HttpSettings(port=found.getsockname()[1], stop_grace=0.1)
-    first = build_app(build_face().server, settings, lifespan=lifespan)
-    second = build_app(build_face().server, settings)
+    first = build_app(build_face().server, settings, identity=LOCAL_ONLY, lifespan=lifespan)
+    second = build_app(build_face().server, settings, identity=LOCAL_ONLY)
     listening, stop = anyio.Event(), asyncio.Event()
 
     async def serve() -> None:
@@ -245,7 +249,7 @@ async def test_a_port_can_be_taken_before_there_is_an_application() -> None:
     stop = asyncio.Event()
     stop.set()
 
-    app = build_app(build_face().server, settings)
+    app = build_app(build_face().server, settings, identity=LOCAL_ONLY)
     await serve_http(app, settings, on_listening=urls.append, stop=stop, listeners=listeners)
 
     assert urls[0].startswith("http://127.0.0.1:")
@@ -273,8 +277,10 @@ async def test_no_answer_waits_for_the_acknowledgement_of_its_first_half() -> No
 async def test_an_address_that_is_not_ours_is_said_in_a_sentence(host: str) -> None:
     settings = HttpSettings(host=host, port=0)
 
+    app = build_app(build_face().server, settings, identity=LOCAL_ONLY)
+
     with pytest.raises(ConfigError, match=f"Cannot listen on {host}"):
-        await serve_http(build_app(build_face().server, settings), settings, on_listening=announce)
+        await serve_http(app, settings, on_listening=announce)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "0.0.0.0", "::"])
@@ -308,7 +314,7 @@ async def test_what_the_lifespan_raises_reaches_the_caller_and_frees_the_port() 
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     settings = HttpSettings(port=port)
-    app = build_app(build_face().server, settings, lifespan=lifespan)
+    app = build_app(build_face().server, settings, identity=LOCAL_ONLY, lifespan=lifespan)
 
     with pytest.raises(ConfigError, match="elsewhere"):
         await serve_http(app, settings, on_listening=announce)

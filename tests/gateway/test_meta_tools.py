@@ -1,5 +1,6 @@
 """The tools about tools, as a model reads them: how one is called, what it is told."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from trunkline.gateway.meta_tools import (
     meant_by,
     signature,
 )
-from trunkline.models import Client, Era, Json, Listing
+from trunkline.models import LOCAL, Client, Era, Json, Listing
 from trunkline.wire import LATEST_MODERN, encode
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +31,12 @@ class Somebody:
     log_level = None
 
     def __init__(self, org: str | None = None) -> None:
-        self.client = Client(id="somebody", era=Era.MODERN, protocol_version=LATEST_MODERN, org=org)
+        self.client = Client(
+            id="somebody",
+            era=Era.MODERN,
+            protocol_version=LATEST_MODERN,
+            principal=replace(LOCAL, org=org),
+        )
 
     async def ask(self, method: str, params: Json | None) -> Json:
         raise NotImplementedError

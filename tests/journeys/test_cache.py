@@ -15,6 +15,7 @@ from tests.gateway_under_test import Gateway, gateway, until
 from tests.index.qdrant_stand_in import stand_in
 from tests.journeys.raw_client import Json, RawClient, raw_client
 from tests.servers.processes import running
+from trunkline.models import LOCAL
 from trunkline.search.search import Request
 from trunkline.settings import CacheSettings
 
@@ -162,9 +163,9 @@ async def test_where_each_client_has_a_session_of_its_own_nothing_is_kept(tmp_pa
         assert [await number(client), await number(client)] == [1, 2]
 
 
-async def test_where_users_are_kept_apart_nothing_is_kept_for_nobody(tmp_path: Path) -> None:
+async def test_where_users_are_kept_apart_the_user_of_this_machine_is_one(tmp_path: Path) -> None:
     async with kept(tmp_path, sharing="user") as (_, client):
-        assert [await number(client), await number(client)] == [1, 2]
+        assert [await number(client), await number(client)] == [1, 1]
 
 
 async def test_a_server_that_left_and_came_back_is_asked_anew(tmp_path: Path) -> None:
@@ -362,7 +363,7 @@ async def two(
 async def found(trunkline: Gateway, words: str) -> list[str]:
     assert await trunkline.app.finding.current(20)
     search = await trunkline.app.finding.search()
-    return [hit.entry.name for hit in (await search.find(Request(words=words), None)).hits]
+    return [hit.entry.name for hit in (await search.find(Request(words=words), LOCAL)).hits]
 
 
 async def until_found(trunkline: Gateway, words: str, *, there: bool) -> None:

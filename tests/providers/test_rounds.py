@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trunkline.errors import InteractionRefused, RpcError
-from trunkline.models import Client, Era
+from trunkline.models import LOCAL, Client, Era
 from trunkline.providers.rounds import MAX_ROUNDS, complete
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +23,7 @@ class Asked:
     def __init__(self, answer: Callable[[str], Json] | None = None) -> None:
         self.client = Client(
             id="c",
+            principal=LOCAL,
             era=Era.HANDSHAKE,
             protocol_version="2025-11-25",
             capabilities={"elicitation": {}},

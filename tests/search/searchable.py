@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from tests.search.bag import BagOfTerms
 from trunkline.catalog.catalog import Catalog
 from trunkline.errors import EmbeddingUnavailable, OrgNotFound
 from trunkline.index.in_process import InProcessIndex
+from trunkline.models import LOCAL
 from trunkline.search.cards import CardShelf
 from trunkline.search.embedding.embedding import Embedding
 from trunkline.search.indexer import Indexer
@@ -80,7 +81,8 @@ class Searchable:
     async def find(self, words: str, org: str | None = None, **more: object) -> Found:
         """Search, as soon as everything can be found."""
         await self.current()
-        return await self.search.find(Request(words=words, **more), org)  # pyright: ignore[reportArgumentType] - bad values are the point of some tests
+        asker = replace(LOCAL, org=org)
+        return await self.search.find(Request(words=words, **more), asker)  # pyright: ignore[reportArgumentType] - bad values are the point of some tests
 
     async def names(self, words: str, org: str | None = None, **more: object) -> list[str]:
         """The names of what is found."""

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tests.catalog.shelf import Shelf, catalog_of, resources, tool, tools
+from tests.catalog.shelf import Shelf, catalog_of, everybodys, resources, tool, tools
 from tests.gateway_under_test import until
 from tests.search.searchable import ORGS, Counting, Searchable, searchable
 from trunkline.catalog.catalog import Catalog
 from trunkline.index.index import Ref
-from trunkline.models import KINDS, Listing
+from trunkline.models import KINDS, LOCAL, Listing
 from trunkline.search.indexer import BATCH
 from trunkline.search.points import Findable
 from trunkline.search.search import Request
@@ -102,7 +102,7 @@ def test_any_sequence_of_changes_ends_with_the_index_as_the_catalog_is(story: li
 def apply(it: Searchable, turn: Turn) -> None:
     it.embedding.is_away = turn.is_away
     if turn.tools is None:
-        it.catalog.remove(turn.provider)
+        it.catalog.remove(everybodys(turn.provider))
     else:
         listing = Listing(
             tools=tuple(tool(name, description=about) for name, about in turn.tools.items()),
@@ -171,7 +171,7 @@ async def test_what_left_and_comes_back_as_it_was_is_found_again() -> None:
     mail = Shelf("mail", tools("send"))
     async with searchable(catalog_of(mail)) as it:
         await it.current()
-        it.catalog.remove("mail")
+        it.catalog.remove(everybodys("mail"))
         gone = await indexed(it)
         it.catalog.put(mail)
 
@@ -184,7 +184,7 @@ async def test_what_leaves_while_everything_is_made_anew_leaves_the_index_too() 
         await it.current()
 
         it.indexer.renew()
-        it.catalog.remove("mail")
+        it.catalog.remove(everybodys("mail"))
 
         assert await indexed(it) == {}
 
@@ -234,7 +234,7 @@ async def test_what_is_new_is_found_by_its_terms_while_the_embedding_hangs() -> 
         async with asyncio.timeout(60):
             while await it.index.count() <= BATCH:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
-        by_terms = await it.search.find(Request(words="mail"), None)
+        by_terms = await it.search.find(Request(words="mail"), LOCAL)
         embedding.goes_on.set()
         await until(lambda: len(embedding.texts) == BATCH + 2)
         by_meaning = await it.find("letter", strategy="semantic", limit=1)
@@ -249,7 +249,7 @@ async def test_what_leaves_before_it_could_be_embedded_leaves_the_index_too() ->
     async with searchable(catalog_of(Shelf("mail", tools("send"))), embedding, again=60) as it:
         assert len(await indexed(it)) == 1
 
-        it.catalog.remove("mail")
+        it.catalog.remove(everybodys("mail"))
 
         assert await indexed(it) == {}
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.catalog.shelf import Shelf, catalog_of, tool, tools
+from tests.catalog.shelf import Shelf, catalog_of, everybodys, tool, tools
 from tests.search.searchable import ORGS, Counting, Searchable, searchable
-from trunkline.errors import InvalidArguments, OrgNotFound
+from trunkline.errors import InvalidArguments
 from trunkline.index.index import Point, Ref
-from trunkline.models import Listing
+from trunkline.models import LOCAL, Listing
 from trunkline.search.embedding.static import StaticEmbedding
 from trunkline.search.search import MOST, Request
 from trunkline.search.strategies import STRATEGIES
@@ -90,9 +90,10 @@ async def test_another_organisations_server_is_as_unknown_as_one_that_is_not_the
     assert str(of_another.value).replace("payroll", "payrull") == str(of_nobody.value)
 
 
-async def test_an_organisation_that_does_not_exist_is_told_so(it: Searchable) -> None:
-    with pytest.raises(OrgNotFound):
-        await it.find("mail", "initech")
+async def test_an_organisation_that_has_nothing_yet_finds_what_is_everybodys(
+    it: Searchable,
+) -> None:
+    assert await it.names("mail", "initech") == await it.names("mail")
 
 
 async def test_what_has_left_the_catalog_is_no_hit_even_while_the_index_has_it(
@@ -100,8 +101,8 @@ async def test_what_has_left_the_catalog_is_no_hit_even_while_the_index_has_it(
 ) -> None:
     await it.current()
 
-    it.catalog.remove("mail")
-    found = await it.search.find(request("send mail"), None)
+    it.catalog.remove(everybodys("mail"))
+    found = await it.search.find(request("send mail"), LOCAL)
 
     assert await it.index.count() > 2
     assert [hit.entry.name for hit in found.hits] == ["post__sendMail", "post__frank"]

@@ -26,6 +26,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from trunkline.gateway.http import AppLifespan, build_app, serve_http
+from trunkline.gateway.identity import LOCAL_ONLY, Identify
 from trunkline.gateway.stdio import serve_stdio, standard_streams
 from trunkline.settings import HttpSettings
 
@@ -107,6 +108,7 @@ async def serving(
     face: Face,
     *,
     settings: HttpSettings | None = None,
+    identity: Identify = LOCAL_ONLY,
     routes: list[BaseRoute] | None = None,
     middleware: Sequence[Middleware] = (),
     lifespan: AppLifespan | None = None,
@@ -118,6 +120,7 @@ async def serving(
     app = build_app(
         face.server,
         settings,
+        identity=identity,
         routes=routes or (),
         middleware=middleware,
         lifespan=lifespan,
@@ -214,7 +217,8 @@ def main(face: str) -> None:
         print(url, flush=True)
 
     async def serve() -> None:
-        await serve_http(build_app(server, settings), settings, on_listening=announce)
+        app = build_app(server, settings, identity=LOCAL_ONLY)
+        await serve_http(app, settings, on_listening=announce)
 
     if face == "stdio":
         anyio.run(serve_stdio, server)

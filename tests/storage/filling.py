@@ -11,6 +11,7 @@ from trunkline.storage.repositories.embeddings import EmbeddingRepository
 from trunkline.storage.repositories.items import ItemRepository
 from trunkline.storage.repositories.orgs import OrgRepository
 from trunkline.storage.repositories.outbox import OutboxRepository
+from trunkline.storage.repositories.pins import PinRepository, Seen
 from trunkline.storage.repositories.servers import ServerRepository
 from trunkline.storage.repositories.skills import SkillRepository
 from trunkline.storage.repositories.statistics import StatisticsRepository
@@ -28,6 +29,7 @@ TABLES = (
     "outbox",
     "embeddings",
     "call_statistics",
+    "pins",
 )
 
 
@@ -62,6 +64,10 @@ async def fill_for(pool: asyncpg.Pool, org: Org) -> int:
     skill = await skills.put(org, "writing", "Write and read letters.")
     await skills.assign(org, skill, [AssignmentRow(one, skill, 0.5, True) for one in tools])
     await StatisticsRepository(pool).record(org, {one: Calls(3, 1, 0.5, [1, 2]) for one in tools})
+    pins = PinRepository(pool)
+    for digest in (b"p" * 32, b"q" * 32):
+        tool = Seen("mail", "send", {"name": "send"}, digest, is_late=False)
+        await pins.see(org, None, [tool])
     text = hashlib.sha256(b"send").digest()
     await EmbeddingRepository(pool).keep("small", {text: b"\0\0\0\0"})
     return server

@@ -25,6 +25,7 @@ from trunkline.storage.repositories.items import ItemRepository
 from trunkline.storage.repositories.listings import Listed, ListingRepository
 from trunkline.storage.repositories.orgs import OrgRepository
 from trunkline.storage.repositories.outbox import OutboxRepository
+from trunkline.storage.repositories.pins import AllPins, PinRepository, Seen
 from trunkline.storage.repositories.servers import ServerRepository
 from trunkline.storage.repositories.skills import SkillRepository
 from trunkline.storage.repositories.statistics import StatisticsRepository
@@ -33,7 +34,7 @@ from trunkline.storage.rows import AssignmentRow, Calls, SkillRow
 pytestmark = pytest.mark.anyio
 
 
-FOR_THE_PROCESS = {OrgRepository, OutboxRepository, EmbeddingRepository, Everything}
+FOR_THE_PROCESS = {OrgRepository, OutboxRepository, EmbeddingRepository, Everything, AllPins}
 """No request comes to these; each says so and why."""
 
 Attempt = Callable[[asyncpg.Pool, UUID, "Target"], Awaitable[Any]]
@@ -70,6 +71,12 @@ async def sync_theirs_within(pool: asyncpg.Pool, org: UUID, target: Target) -> N
 async def sync_listing(pool: asyncpg.Pool, org: UUID, target: Target) -> bool:
     listed = Listed(name="mail", origin="file", config={}, position=0, about={}, items={})
     return (await ListingRepository(pool).sync(org, listed)).server.id == target.server
+
+
+async def see(pool: asyncpg.Pool, org: UUID, _: Target) -> list[str]:
+    mine = Seen("mail", "send", {"name": "send", "description": "Mine."}, b"m" * 32, is_late=False)
+    found = await PinRepository(pool).see(org, "globex", [mine])
+    return [tool for (_, tool), pin in found.items() if pin.accepted != mine.hash or pin.pending]
 
 
 async def put_server(pool: asyncpg.Pool, org: UUID, target: Target) -> bool:
@@ -124,6 +131,16 @@ ATTEMPTS: dict[tuple[type, str], Attempt] = {
     (ItemRepository, "count_visible"): on_items(lambda items, org, _: items.count_visible(org)),
     (ItemRepository, "delete_by_server"): on_items(
         lambda items, org, target: items.delete_by_server(org, target.server)
+    ),
+    (PinRepository, "see"): see,
+    (PinRepository, "of_server"): lambda pool, org, _: PinRepository(pool).of_server(org, "mail"),
+    (PinRepository, "list_scope"): lambda pool, org, _: PinRepository(pool).list_scope(org),
+    (PinRepository, "find"): lambda pool, org, _: PinRepository(pool).find(org, "mail", "send"),
+    (PinRepository, "accept"): lambda pool, org, _: PinRepository(pool).accept(
+        org, "globex", ("mail", "send"), b"p" * 32, "eve"
+    ),
+    (PinRepository, "forget"): lambda pool, org, _: PinRepository(pool).forget(
+        org, "globex", "mail"
     ),
     (ServerRepository, "put"): put_server,
     (ServerRepository, "describe"): lambda pool, org, target: ServerRepository(pool).describe(

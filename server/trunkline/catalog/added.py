@@ -31,6 +31,8 @@ def check_entry(name: str, entry: Json, folder: Path, *, runs_here: bool = True)
     wrong = [one.message for one in problems if runs_here or one.code != "config_variable"]
     if REFUSED in entry:
         wrong.append('Leave "org" out: it is added for the organisation that adds it.')
+    if "risk" in (entry.get("tools") or {}):
+        wrong.append('Leave "tools.risk" out: how risky a tool is, is said in policy.toml.')
     if wrong:
         raise ServerInvalid(" ".join(wrong))
     return lacking

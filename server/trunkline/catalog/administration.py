@@ -13,9 +13,10 @@ from typing import Final
 from trunkline.catalog.added import AddedServers
 from trunkline.catalog.registry import Registry
 from trunkline.catalog.reports import Reports, ServerReport
-from trunkline.errors import ServerInvalid, ServerNotAdded, ServerNotFound
-from trunkline.models import Client, Json
+from trunkline.errors import Forbidden, ServerInvalid, ServerNotAdded, ServerNotFound
+from trunkline.models import Json, Principal, ProviderId, Role
 from trunkline.providers.servers import Servers
+from trunkline.security.outbound.guard import OutboundGuard
 
 STEP: Final = 0.02
 """Seconds between two looks whether a server has connected."""
@@ -23,9 +24,10 @@ STEP: Final = 0.02
 STORE_PATIENCE: Final = 10.0
 """Seconds an administrator waits for a database that is away, or just starting."""
 
-UNKNOWN_CALLER: Final = (
-    "A command, a health page and ${...} references reach into this machine, and over HTTP it is "
-    "not known who asks. Add such a server over stdio, with `trunkline server add`, or in mcp.json."
+REACHES_IN: Final = (
+    "A command, a health page and ${...} references reach into the machine that Trunkline runs on. "
+    "Only its own administrator may add such a server: with `trunkline server add`, in mcp.json, "
+    "over stdio, or with a key of the role admin that belongs to no organisation."
 )
 
 
@@ -39,74 +41,98 @@ class Administration:
         servers: Servers,
         reports: Reports,
         *,
+        guard: OutboundGuard,
         patience: float,
-        is_local: bool,
     ) -> None:
         """
-        *patience* is how many seconds a server is waited for that was told to connect. *is_local*
-        says that whoever asks is the user of this machine, who may run commands on it anyway.
-        """
-        self._added, self._registry, self._servers = added, registry, servers
-        self._reports, self._patience, self._is_local = reports, patience, is_local
+        *guard* says where URLs may lead of people who may not run commands here anyway.
 
-    async def add(self, client: Client, name: str, entry: Json) -> ServerReport:
+        *patience* is how many seconds a server is waited for that was told to connect.
+        """
+        self._guard = guard
+        self._added, self._registry, self._servers = added, registry, servers
+        self._reports, self._patience = reports, patience
+
+    async def add(self, principal: Principal, name: str, entry: Json) -> ServerReport:
         """
         Add a server, or change the one that was added under its name, and connect to it.
 
-        Raises `ServerInvalid`, `ServerNotAdded` for a name of mcp.json, and `StorageError`.
+        Raises `Forbidden`, `ServerInvalid`, `OutboundRefused`, `ServerNotAdded` for a name of
+        mcp.json, and `StorageError`.
         """
-        if not self._is_local and _reaches_in(entry):
-            raise ServerInvalid(UNKNOWN_CALLER)
-        if (origin := self._servers.origin(name)) in ("file", "plugin"):
-            raise ServerNotAdded(name, origin)
+        require(principal, Role.ADMIN)
+        if not principal.may_run_commands and _reaches_in(entry):
+            raise ServerInvalid(REACHES_IN)
+        if not (principal.may_run_commands or principal.is_local):
+            entry = await self._guarded(entry)
+        which = self._changeable(principal, name)
         await self._registry.wait_usable(STORE_PATIENCE)
-        await self._added.add(self._registry.scope_of(client.org), name, entry)
-        return await self._followed(name)
+        await self._added.add(await self._registry.scope_made(which.org), name, entry)
+        return await self._followed(which)
 
-    async def remove(self, client: Client, name: str) -> None:
-        """Remove a server that was added. Raises `ServerNotFound`, `ServerNotAdded`, ..."""
-        self._known(client, name)
-        if (origin := self._servers.origin(name)) in ("file", "plugin"):
-            raise ServerNotAdded(name, origin)
+    async def remove(self, principal: Principal, name: str) -> None:
+        """Remove a server that was added. Raises like `add`, and `ServerNotFound`."""
+        require(principal, Role.ADMIN)
+        self._known(principal, name)
+        which = self._changeable(principal, name)
         await self._registry.wait_usable(STORE_PATIENCE)
-        await self._added.remove(self._registry.scope_of(client.org), name)
+        await self._added.remove(self._registry.scope_of(which.org), name)
         await self._registry.refresh()
         await self._wait_for(lambda: not self._registry.is_behind)
 
-    async def switch(self, client: Client, name: str, *, on: bool) -> ServerReport:
-        """Connect a server, or disconnect it. Raises `ServerNotFound` and `StorageError`."""
-        self._known(client, name)
-        if self._servers.origin(name) == "api":
+    async def switch(self, principal: Principal, name: str, *, on: bool) -> ServerReport:
+        """Connect a server, or disconnect it. Raises `Forbidden`, `ServerNotFound`, ..."""
+        require(principal, Role.OPERATOR)
+        self._known(principal, name)
+        which = self._servers.called(name, principal.org)
+        _require_own(principal, which)
+        if self._servers.origin(which) == "api":
             await self._registry.wait_usable(STORE_PATIENCE)
-            await self._added.switch(self._registry.scope_of(client.org), name, on=on)
-            return await self._followed(name)
-        self._servers.switch(name, on=on)
-        return await self._settled(name)
+            await self._added.switch(self._registry.scope_of(which.org), name, on=on)
+            return await self._followed(which)
+        self._servers.switch(which, on=on)
+        return await self._settled(which)
 
-    def list_all(self, client: Client) -> list[ServerReport]:
-        """Every server and plugin that this client may see."""
-        return [one for one in self._reports.all() if one.org in (None, client.org)]
+    def list_all(self, principal: Principal) -> list[ServerReport]:
+        """Every server and plugin of the organisation and of everybody. Raises `Forbidden`."""
+        require(principal, Role.OPERATOR)
+        return [one for one in self._reports.all() if one.org in (None, principal.org)]
 
-    def status(self, client: Client, name: str) -> ServerReport:
-        """How one of them is. Raises `ServerNotFound`."""
-        return self._known(client, name)
+    def status(self, principal: Principal, name: str) -> ServerReport:
+        """How one of them is. Raises `Forbidden` and `ServerNotFound`."""
+        return self._known(principal, name)
 
-    def _known(self, client: Client, name: str) -> ServerReport:
-        reports = {report.name: report for report in self.list_all(client)}
+    async def _guarded(self, entry: Json) -> Json:
+        """An entry of somebody who is not to reach what this machine reaches."""
+        for key in ("url", "serverUrl", "httpUrl"):
+            if isinstance(url := entry.get(key), str):
+                await self._guard.allow_url(url)
+        return {**entry, "guarded": True}
+
+    def _known(self, principal: Principal, name: str) -> ServerReport:
+        reports = {report.name: report for report in reversed(self.list_all(principal))}
         if name not in reports:
             raise ServerNotFound(name, similar=sorted(reports)[:5])
         return reports[name]
 
-    async def _followed(self, name: str) -> ServerReport:
-        await self._registry.refresh()
-        return await self._settled(name)
+    def _changeable(self, principal: Principal, name: str) -> ProviderId:
+        """Which server an organisation may add, change or remove under a name."""
+        which = self._servers.called(name, principal.org)
+        if (origin := self._servers.origin(which)) in ("file", "plugin"):
+            raise ServerNotAdded(name, origin)
+        _require_own(principal, which)
+        return which
 
-    async def _settled(self, name: str) -> ServerReport:
+    async def _followed(self, which: ProviderId) -> ServerReport:
+        await self._registry.refresh()
+        return await self._settled(which)
+
+    async def _settled(self, which: ProviderId) -> ServerReport:
         """How a server is, once it has connected and listed, or failed to."""
-        await self._wait_for(lambda: self._is_settled(name))
-        report = self._reports.of(name)
+        await self._wait_for(lambda: self._is_settled(which))
+        report = self._reports.of(which)
         if report is None:
-            raise ServerNotFound(name)
+            raise ServerNotFound(which.name)
         return report
 
     async def _wait_for(self, condition: Callable[[], bool]) -> None:
@@ -118,9 +144,24 @@ class Administration:
         except TimeoutError:
             pass
 
-    def _is_settled(self, name: str) -> bool:
-        provider = self._servers.provider(name)
+    def _is_settled(self, which: ProviderId) -> bool:
+        provider = self._servers.provider(which)
         return provider is None or (provider.settled and not self._registry.is_behind)
+
+
+def require(principal: Principal, role: Role) -> None:
+    """Raise `Forbidden` for somebody who is less than *role*."""
+    if not principal.role.includes(role):
+        raise Forbidden(f"This needs the role {role.value!r}; yours is {principal.role.value!r}.")
+
+
+def _require_own(principal: Principal, which: ProviderId) -> None:
+    """What belongs to everybody is changed by somebody who belongs to no organisation."""
+    if which.org is None and principal.org is not None:
+        raise Forbidden(
+            f"The server {which.name!r} belongs to everybody. Only somebody who belongs to no "
+            "organisation can change it."
+        )
 
 
 def _reaches_in(entry: Json) -> bool:

@@ -14,8 +14,9 @@ import structlog
 from trunkline.catalog.offer import Entry, Offer
 from trunkline.catalog.snapshot import Snapshot
 from trunkline.errors import DownstreamUnavailable
-from trunkline.models import KINDS, Kind
+from trunkline.models import KINDS, Kind, ProviderId
 from trunkline.providers.provider import Provider
+from trunkline.security.pins.pins import Pins
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +27,8 @@ Listener = Callable[[Snapshot, Snapshot, frozenset[Kind]], None]
 class Catalog:
     """What exists, provider by provider."""
 
-    def __init__(self) -> None:
+    def __init__(self, pins: Pins | None = None) -> None:
+        self.pins = pins
         self.snapshot = Snapshot()
         self.listeners: list[Listener] = []
         self.on_draft: Callable[[], None] | None = None
@@ -36,17 +38,17 @@ class Catalog:
         self._version = 0
         """Of the draft."""
 
-        self._offers: dict[str, Offer] = {}
-        self._providers: dict[str, Provider] = {}
+        self._offers: dict[ProviderId, Offer] = {}
+        self._providers: dict[ProviderId, Provider] = {}
 
     def put(self, provider: Provider) -> None:
         """Take what a provider lists now. Does nothing if that changes nothing."""
-        self._providers[provider.name] = provider
-        before = self._offers.get(provider.name)
-        offer = Offer.of(provider, before)
+        self._providers[provider.id] = provider
+        before = self._offers.get(provider.id)
+        offer = Offer.of(provider, before, self.pins)
         if offer == before:
             return
-        self._offers[provider.name] = offer
+        self._offers[provider.id] = offer
         if offer.notes and (before is None or offer.notes != before.notes):
             log.warning(
                 "catalog.noted",
@@ -56,20 +58,25 @@ class Catalog:
             )
         self._drafted()
 
+    def judge_again(self) -> None:
+        """Take what every provider lists as its pins are now."""
+        for provider in tuple(self._providers.values()):
+            self.put(provider)
+
     def put_known(self, provider: Provider) -> None:
         """`put`, once there is anything known of a provider."""
         if provider.listing is not None:
             self.put(provider)
 
-    def remove(self, name: str) -> None:
+    def remove(self, provider: ProviderId) -> None:
         """Forget a provider and everything it lists."""
-        self._providers.pop(name, None)
-        if self._offers.pop(name, None) is not None:
+        self._providers.pop(provider, None)
+        if self._offers.pop(provider, None) is not None:
             self._drafted()
 
     def provider_of(self, entry: Entry) -> Provider:
         """Who serves an entry. Raises `DownstreamUnavailable` if it has left meanwhile."""
-        provider = self._providers.get(entry.provider)
+        provider = self._providers.get(entry.origin)
         if provider is None:
             raise DownstreamUnavailable(entry.provider, "it has just been removed.")
         return provider

@@ -14,9 +14,13 @@ from typing import Any, Final, Literal
 
 from trunkline.catalog.quarantine import KEY_OF, Quarantine, Verdict
 from trunkline.downstream.config import ToolRules
-from trunkline.models import KINDS, Json, Kind, Listing
+from trunkline.models import KINDS, Json, Kind, Listing, ProviderId
 from trunkline.naming import exposed
 from trunkline.providers.provider import Provider
+from trunkline.security.pins.judgement import Judgement
+from trunkline.security.pins.pins import Pins
+from trunkline.security.pins.scan import scan, scan_text
+from trunkline.security.pins.scan_rules import Severity
 
 MAX_NOTES: Final = 100
 """Sentences kept per provider: one that lists nothing but rubbish must not fill the memory."""
@@ -42,6 +46,11 @@ class Entry:
     org: str | None
     result_ttl: float | None = None
     """Seconds that mcp.json has its results kept; 0 is never, None leaves it to the definition."""
+
+    @property
+    def origin(self) -> ProviderId:
+        """Whose it is."""
+        return ProviderId(self.org, self.provider)
 
     @property
     def is_safe_to_repeat(self) -> bool:
@@ -78,14 +87,20 @@ class Offer:
     notes: tuple[str, ...]
     """What had to be left out or mended, and rules that match nothing."""
 
+    judgements: Mapping[str, Judgement]
+    """What came of comparing each tool with its pin, by its own name; those withheld as well."""
+
     verdicts: Mapping[bytes, Verdict] = field(compare=False, repr=False)
 
     @classmethod
-    def of(cls, provider: Provider, before: "Offer | None" = None) -> "Offer":
+    def of(
+        cls, provider: Provider, before: "Offer | None" = None, pins: Pins | None = None
+    ) -> "Offer":
         """Take what a provider lists now. What it already listed *before* is not checked again."""
         listing = provider.listing or NOTHING
         quarantine = Quarantine(before.verdicts) if before is not None else Quarantine()
         notes: list[str] = []
+        judgements: dict[str, Judgement] = {}
         entries: dict[Kind, tuple[Entry, ...]] = {}
         for kind in KINDS:
             served = listing.of(kind)
@@ -93,6 +108,8 @@ class Offer:
                 notes.extend(_useless_rules(provider.rules, [_name_of(one) for one in served]))
                 served = [one for one in served if _is_allowed(_name_of(one), provider.rules)]
             items = _without_twins(kind, _check(quarantine, kind, served, notes), notes)
+            if kind == "tools" and pins is not None:
+                items = _trusted(pins, provider, items, judgements)
             entries[kind] = tuple(_entry(provider, kind, item) for item in items)
         if len(notes) > MAX_NOTES:
             notes[MAX_NOTES:] = [f"{len(notes) - MAX_NOTES} more remarks are not shown."]
@@ -108,8 +125,30 @@ class Offer:
             listing.cache_scope,
             "resources" in listing.capabilities,
             tuple(notes),
+            judgements,
             quarantine.verdicts,
         )
+
+    @property
+    def origin(self) -> ProviderId:
+        """Whose it is."""
+        return ProviderId(self.org, self.provider)
+
+    @cached_property
+    def told(self) -> tuple[str, ...]:
+        """A sentence for everything that somebody should look at before they trust it."""
+        told = [s for own, one in self.judgements.items() for s in one.sentences(own)]
+        for prompt in self.entries["prompts"]:
+            told += (
+                f"The prompt {prompt.own!r}: {one}"
+                for one in scan(prompt.definition)
+                if one.severity > Severity.LOW
+            )
+        found = scan_text("its instructions", self.instructions or "")
+        told += (str(one) for one in found if one.severity > Severity.LOW)
+        if len(told) > MAX_NOTES:
+            told[MAX_NOTES:] = [f"{len(told) - MAX_NOTES} more findings are not shown."]
+        return tuple(told)
 
     @property
     def lists_resources(self) -> bool:
@@ -122,6 +161,18 @@ class Offer:
     @cached_property
     def _by_own(self) -> Mapping[Kind, Mapping[str, Entry]]:
         return {kind: {one.own: one for one in self.entries[kind]} for kind in KINDS}
+
+
+def _trusted(
+    pins: Pins, provider: Provider, items: Iterable[Json], judgements: dict[str, Judgement]
+) -> list[Json]:
+    """The tools that may be served, each compared with what it was when it was accepted."""
+    for item in (items := list(items)):
+        judgements[item["name"]] = pins.judge(
+            provider.org, provider.name, item, is_plugin=provider.is_plugin
+        )
+    pins.seen(provider.org, provider.name)
+    return [item for item in items if not judgements[item["name"]].is_withheld]
 
 
 def _entry(provider: Provider, kind: Kind, item: Json) -> Entry:

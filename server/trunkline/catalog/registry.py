@@ -31,7 +31,7 @@ from trunkline.errors import (
     StorageError,
     StorageUnavailable,
 )
-from trunkline.models import Listing
+from trunkline.models import Listing, ProviderId
 from trunkline.providers.downstream import DownstreamProvider
 from trunkline.providers.servers import Servers
 from trunkline.storage.pool import Database
@@ -91,7 +91,11 @@ class Registry:
         """The organisation of that name, as rows have it. Raises `OrgNotFound`."""
         return self._records.scope(org)
 
-    async def tool_ids(self, server: str) -> Mapping[str, int]:
+    async def scope_made(self, org: str | None) -> Org:
+        """The same, made if it is the first time that it has anything. Raises `StorageError`."""
+        return await self._records.scope_made(org)
+
+    async def tool_ids(self, server: ProviderId) -> Mapping[str, int]:
         """The ids of a server's tools by its own names; none while it is not stored."""
         return await self._storing.tool_ids(server)
 
@@ -232,7 +236,7 @@ class Registry:
         self._storing.follow(await self._records.listings(relisted))
         self._take_added(rows)
         for row in relisted:
-            provider = self._servers.provider(row.name)
+            provider = self._servers.provider(ProviderId(self._records.name(row.org), row.name))
             if provider is not None:
                 self._learn(provider)
         if self._storing.forget(heard.keys() - {row.id for row in rows}):
@@ -272,9 +276,10 @@ class Registry:
         """Hide what the mcp.json of this process had when it ran before, and has no more."""
         if not self._servers.file.is_readable:
             return
-        there = {config.name for config in self._servers.file.servers if not config.disabled}
+        there = {config.id for config in self._servers.file.servers if not config.disabled}
         for row in rows:
-            if row.origin == "file" and self._is_ours(row) and row.name not in there:
+            which = ProviderId(self._records.name(row.org), row.name)
+            if row.origin == "file" and self._is_ours(row) and which not in there:
                 await self._records.hide(row.org, row.id)
 
     async def _tidy_plugins(self) -> None:

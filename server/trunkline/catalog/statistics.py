@@ -17,6 +17,7 @@ import structlog
 
 from trunkline.catalog.offer import Entry
 from trunkline.errors import StorageError
+from trunkline.models import ProviderId
 from trunkline.storage.repositories.statistics import StatisticsRepository
 from trunkline.storage.rows import Calls, Org
 
@@ -31,7 +32,7 @@ LAST_FLUSH: Final = 2.0
 BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the latency buckets, in seconds; the last bucket has none."""
 
-Key = tuple[str | None, str, str]
+Key = tuple[str | None, ProviderId, str]
 """The caller's organisation, the server, and the tool's own name there."""
 
 
@@ -51,7 +52,7 @@ class CallStatistics:
 
     def add(self, org: str | None, entry: Entry, seconds: float, *, failed: bool) -> None:
         """Count one call of a tool by a client of *org*."""
-        one = self._sums[org, entry.provider, entry.own]
+        one = self._sums[org, entry.origin, entry.own]
         one.count += 1
         one.errors += failed
         one.seconds += seconds
@@ -60,8 +61,8 @@ class CallStatistics:
     async def keep_writing(
         self,
         repository: StatisticsRepository,
-        scope: Callable[[str | None], Org],
-        ids: Callable[[str], Awaitable[Mapping[str, int]]],
+        scope: Callable[[str | None], Awaitable[Org]],
+        ids: Callable[[ProviderId], Awaitable[Mapping[str, int]]],
         is_usable: Callable[[], bool],
     ) -> NoReturn:
         """
@@ -88,8 +89,8 @@ class CallStatistics:
     async def _write(
         self,
         repository: StatisticsRepository,
-        scope: Callable[[str | None], Org],
-        ids: Callable[[str], Awaitable[Mapping[str, int]]],
+        scope: Callable[[str | None], Awaitable[Org]],
+        ids: Callable[[ProviderId], Awaitable[Mapping[str, int]]],
     ) -> None:
         """Write what there is. What cannot be written is kept; a tool that has gone is not."""
         sums, self._sums = self._sums, defaultdict(_Sum)
@@ -105,7 +106,7 @@ class CallStatistics:
                     for (_, server, own), one in mine.items()
                     if own in known[server]
                 }
-                await repository.record(scope(org), calls)
+                await repository.record(await scope(org), calls)
                 written |= mine.keys()
         except StorageError as error:
             log.debug("statistics.not_written", code=error.code)

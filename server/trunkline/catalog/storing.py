@@ -23,7 +23,7 @@ from trunkline.errors import (
     ServerNotFound,
     SyncConflict,
 )
-from trunkline.models import Json, Listing
+from trunkline.models import Json, Listing, ProviderId
 from trunkline.providers.servers import Servers
 from trunkline.storage.repositories.listings import Listed
 from trunkline.storage.rows import Org, Origin
@@ -78,16 +78,16 @@ class Storing:
         self._kept: dict[tuple[Org, str], Kept] = {}
         """By scope and name, whoever stored it."""
 
-        self._stored: dict[str, _Stored] = {}
-        """By the name of a server that is served here."""
+        self._stored: dict[ProviderId, _Stored] = {}
+        """What is served here."""
 
-        self._refused: dict[str, _Part] = {}
+        self._refused: dict[ProviderId, _Part] = {}
         """Parts that cannot be stored as they are: they hold up no other, and are not tried again
         until they change."""
 
-        self._followed: set[str] = set()
-        """Servers whose kept listing is another process's: it is not written back, or two that
-        settle names differently would never end."""
+        self._followed: set[tuple[Org, str]] = set()
+        """Servers, by scope and name, whose kept listing is another process's: it is not written
+        back, or two that settle names differently would never end."""
 
     def begin(self, kept: Mapping[tuple[Org, str], Kept]) -> None:
         """Take *kept* for all that is stored, and compare everything with it anew."""
@@ -99,13 +99,13 @@ class Storing:
     def follow(self, kept: Mapping[tuple[Org, str], Kept]) -> None:
         """Take what other processes have stored."""
         self._kept.update(kept)
-        self._followed |= {name for _, name in kept}
+        self._followed |= kept.keys()
 
     def forget(self, server_ids: Collection[int]) -> bool:
         """These rows were hidden by others. True if some of them are served here all the same."""
-        gone = [name for name, one in self._stored.items() if one.server_id in server_ids]
-        for name in gone:
-            del self._stored[name]
+        gone = [which for which, one in self._stored.items() if one.server_id in server_ids]
+        for which in gone:
+            del self._stored[which]
         return bool(gone)
 
     def kept_of(self, config: ServerConfig) -> Kept | None:
@@ -118,7 +118,7 @@ class Storing:
             return None
         return kept if kept is not None and kept.fingerprint == config.fingerprint else None
 
-    async def tool_ids(self, server: str) -> Mapping[str, int]:
+    async def tool_ids(self, server: ProviderId) -> Mapping[str, int]:
         """The ids of a server's tools by its own names; none while it is not stored."""
         if (stored := self._stored.get(server)) is None:
             return {}
@@ -126,48 +126,51 @@ class Storing:
 
     async def store(self, draft: Snapshot) -> None:
         """Make the rows what the draft is; what is as it was is not looked at."""
-        there = {offer.provider for offer in draft.offers}
-        for name in self._stored.keys() - there:
-            await self._withdraw(name)
+        there = {offer.origin for offer in draft.offers}
+        for which in self._stored.keys() - there:
+            await self._withdraw(which)
         crowded = [offer for offer in draft.offers if await self._put(draft, offer)]
         for offer in crowded:
             # The names it wanted may have been given up meanwhile by one that came later.
-            self._stored.pop(offer.provider, None)
+            self._stored.pop(offer.origin, None)
             await self._put(draft, offer, is_last=True)
 
     async def _put(self, draft: Snapshot, offer: Offer, *, is_last: bool = False) -> bool:
         """Store one provider's part. True if something had to be left out."""
-        name, part = offer.provider, self._part(draft, offer)
-        stored = self._stored.get(name)
+        which, part = offer.origin, self._part(draft, offer)
+        stored = self._stored.get(which)
         if part is None or (stored is not None and stored.part == part):
             return False
-        if self._refused.get(name) == part:
+        if self._refused.get(which) == part:
             return False
-        self._refused.pop(name, None)
+        self._refused.pop(which, None)
         try:
-            return await self._put_part(name, part, is_last=is_last)
+            return await self._put_part(which, part, is_last=is_last)
         except ServerNotFound:
             return False  # an administrator has just taken it away, which is yet to be heard here
         except ITS_OWN as error:
-            self._refused[name] = part
-            log.warning("registry.not_stored", server=name, code=error.code, reason=str(error))
+            self._refused[which] = part
+            log.warning(
+                "registry.not_stored", server=which.name, code=error.code, reason=str(error)
+            )
             return False
 
-    async def _put_part(self, name: str, part: _Part, *, is_last: bool) -> bool:
+    async def _put_part(self, which: ProviderId, part: _Part, *, is_last: bool) -> bool:
+        name = which.name
         org, listed = await self._records.scope_made(part.org), part.listed(name)
         kept = self._kept.get((org, name))
         if (
             kept is not None
             and kept.listing is part.listing
-            and (name in self._followed or kept.items == listed.items)
+            and ((org, name) in self._followed or kept.items == listed.items)
         ):
-            self._stored[name] = _Stored(part, org, kept.server_id)
+            self._stored[which] = _Stored(part, org, kept.server_id)
             return False
         if not part.is_heard:
             return False  # what its predecessor listed is served until it has spoken itself
-        self._followed.discard(name)
+        self._followed.discard((org, name))
         result = await self._records.sync(org, listed)
-        self._stored[name] = _Stored(part, org, result.server.id)
+        self._stored[which] = _Stored(part, org, result.server.id)
         # A copy, for the provider's own listing is not from here.
         copy = replace(part.listing)
         self._kept[org, name] = Kept(part.fingerprint, copy, result.server.id, listed.items)
@@ -180,11 +183,11 @@ class Storing:
 
     def _part(self, draft: Snapshot, offer: Offer) -> _Part | None:
         """What a provider has in a draft; None if it has just left."""
-        provider = self._servers.provider(offer.provider)
-        origin = self._servers.origin(offer.provider)
+        provider = self._servers.provider(offer.origin)
+        origin = self._servers.origin(offer.origin)
         if provider is None or origin is None or provider.listing is None:
             return None
-        row = self._servers.added[offer.provider].row if origin == "api" else None
+        row = self._servers.added[offer.origin].row if origin == "api" else None
         return _Part(
             offer.org,
             origin,
@@ -196,10 +199,10 @@ class Storing:
             entries_of(draft, offer),
         )
 
-    async def _withdraw(self, name: str) -> None:
+    async def _withdraw(self, which: ProviderId) -> None:
         """Hide what a server had, and the server itself unless an administrator keeps it."""
-        stored = self._stored[name]
-        if name in self._servers.added:
+        stored, name = self._stored[which], which.name
+        if which in self._servers.added:
             try:
                 await self._records.sync(stored.org, replace(stored.part.listed(name), items={}))
             except ServerNotFound:
@@ -208,4 +211,4 @@ class Storing:
             await self._records.hide(stored.org, stored.server_id)
         if (kept := self._kept.get((stored.org, name))) is not None:
             self._kept[stored.org, name] = replace(kept, items={})
-        del self._stored[name]
+        del self._stored[which]

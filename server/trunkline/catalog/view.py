@@ -14,19 +14,28 @@ from trunkline.catalog.offer import Entry, Offer
 from trunkline.catalog.similar import Spelling
 from trunkline.catalog.uri_template import matches, weight
 from trunkline.errors import PromptNotFound, ResourceNotFound, ToolNotFound
-from trunkline.models import Json, Kind
+from trunkline.models import Json, Kind, Scope
 from trunkline.naming import free_name, free_scheme, scheme_of
+from trunkline.security.pins.scan import Finding
+from trunkline.security.pins.shadowing import Served, Shown, shadowing
+
+EVERYTHING: Final = Scope()
 
 FORMS_SHOWN: Final = 3
 """How many namespaced forms of a URI a sentence offers."""
 
 
 class View:
-    """Everything one organisation may list and call."""
+    """Everything somebody may list and call."""
 
-    def __init__(self, offers: Iterable[Offer]) -> None:
-        """Name everything that the *offers*, by position, bring."""
+    def __init__(self, offers: Iterable[Offer], scope: Scope = EVERYTHING) -> None:
+        """
+        Name everything that the *offers*, by position, bring, and keep what is within *scope*.
+
+        Names do not depend on the scope: people of one organisation mean the same by them.
+        """
         self._offers: Sequence[Offer] = tuple(offers)
+        self._scope = scope
         self._collisions: defaultdict[str, list[str]] = defaultdict(list)
         self._schemes = _schemes(self._offers)
         self._shared: defaultdict[str, list[str]] = defaultdict(list)
@@ -36,6 +45,12 @@ class View:
             "resources": self._by_uri("resources"),
             "templates": self._by_uri("templates"),
         }
+        if not scope.permits_all:
+            self._narrow()
+
+    def within(self, scope: Scope) -> "View":
+        """What of this is within a scope."""
+        return View(self._offers, scope)
 
     @cached_property
     def tools(self) -> tuple[Json, ...]:
@@ -87,6 +102,21 @@ class View:
         """A sentence for everything of a provider that could not have its name."""
         return tuple(self._collisions.get(provider, ()))
 
+    @cached_property
+    def shadows(self) -> Mapping[str, tuple[Finding, ...]]:
+        """What providers do to each other by their names and words, by provider."""
+        return shadowing(
+            Shown(
+                offer.provider,
+                offer.org,
+                [
+                    Served(one.own, one.name, one.definition)
+                    for one in self.of_provider("tools", offer.provider)
+                ],
+            )
+            for offer in self._offers
+        )
+
     def has(self, tool: str) -> bool:
         """Whether there is a tool of that name."""
         return tool in self._entries["tools"]
@@ -129,11 +159,11 @@ class View:
         self._refuse_shared(uri)
         if (named := self._named(uri)) is not None:
             offer, own = named
-            return _readable(offer, own, uri), own
-        offer = self._matching(uri) or self._only_one()
-        if offer is None:
+        else:
+            offer, own = self._matching(uri) or self._only_one(), uri
+        if offer is None or not self._scope.permits(offer.provider, own):
             raise self._unknown(uri)
-        return _readable(offer, uri, uri), uri
+        return _readable(offer, own, uri), own
 
     def template(self, uri_template: str) -> Entry:
         """Who has a resource template, or a resource. Raises `ResourceNotFound`."""
@@ -143,12 +173,41 @@ class View:
         self._refuse_shared(uri_template)
         if (named := self._named(uri_template)) is not None:
             offer, own = named
-            if (entry := offer.find("templates", own) or offer.find("resources", own)) is not None:
+            entry = offer.find("templates", own) or offer.find("resources", own)
+            if entry is not None and self._scope.permits(offer.provider, own):
                 return entry.renamed(uri_template)
         similar = Spelling(self._entries["templates"].values()).similar(uri_template)
         raise ResourceNotFound(uri_template, similar=similar)
 
     # -- making it ----------------------------------------------------------------------------
+
+    def _narrow(self) -> None:
+        """Leave out what is not within the scope."""
+        self._entries = {
+            kind: {
+                name: entry
+                for name, entry in entries.items()
+                if self._scope.permits(entry.provider, entry.own)
+            }
+            for kind, entries in self._entries.items()
+        }
+        self._offers = [offer for offer in self._offers if self._scope.touches(offer.provider)]
+        seen = {self._schemes[offer.provider] for offer in self._offers}
+        self._shared = defaultdict(
+            list,
+            {
+                uri: [form for form in forms if form.partition("+")[0] in seen]
+                for uri, forms in self._shared.items()
+                if self._is_seen(uri)
+            },
+        )
+
+    def _is_seen(self, uri: str) -> bool:
+        return any(
+            entry.own == uri
+            for kind in ("resources", "templates")
+            for entry in self._entries[kind].values()
+        )
 
     def _by_name(self, kind: Kind) -> Mapping[str, Entry]:
         """Tools and prompts: of two that want one name, the one of smaller position keeps it."""

@@ -4,6 +4,7 @@
 Exits 0 when all is well, 1 when something is degraded, 2 when nothing of mcp.json can be used.
 """
 
+import asyncio
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -22,6 +23,7 @@ from trunkline.cli.screen import count, put, put_json, put_table
 from trunkline.cli.start import HEALTHY, describe_problem, until, wait_for_start
 from trunkline.downstream.config import ConfigProblem
 from trunkline.errors import TrunklineError
+from trunkline.security.masking.masking import SECRETS
 from trunkline.settings import Settings
 
 Verdict = Literal["ok", "degraded", "unusable"]
@@ -40,6 +42,9 @@ class Findings:
     config: Path
     servers: list[ServerReport]
     problems: list[ConfigProblem]
+    findings: list[tuple[str, str]]
+    """Servers, and what somebody should look at before they trust them."""
+
     database: str
     """Where the catalog is kept."""
 
@@ -110,8 +115,9 @@ async def _find(settings: Settings, timeout: float | None) -> Findings:
             app.config_path,
             app.reports(),
             app.problems(),
+            await asyncio.to_thread(app.reporter.findings),
             "embedded" if app.standing.is_embedded else "DATABASE_URL",
-            f"{trouble} [{trouble.code}]" if trouble is not None else None,
+            _said(trouble) if trouble is not None else None,
             "Qdrant" if app.finding.is_remote else "in process",
             await app.finding.count(),
             await _index_trouble(app),
@@ -125,7 +131,7 @@ async def _index_trouble(app: App) -> str | None:
     try:
         drift = await app.finding.drift(CURRENT)
     except TrunklineError as error:
-        return f"{error} [{error.code}]"
+        return _said(error)
     return None if drift is None or drift.is_none else f"It differs from the catalog: {drift}."
 
 
@@ -133,7 +139,12 @@ async def _cache_trouble(app: App) -> str | None:
     """Why Redis is not used, if it has been asked for."""
     await app.cache.wait_available(app.settings.cache.connect_timeout)
     reason = app.cache.reason if app.settings.redis_url is not None else None
-    return f"{reason} [{reason.code}]" if reason is not None else None
+    return _said(reason) if reason is not None else None
+
+
+def _said(error: TrunklineError) -> str:
+    """An error as it may be shown: a store may repeat the key that it was given."""
+    return f"{SECRETS.mask(str(error))} [{error.code}]"
 
 
 def _show(findings: Findings) -> None:
@@ -152,6 +163,10 @@ def _show(findings: Findings) -> None:
         put("\nThe configuration:")
         for problem in findings.problems:
             put(f"  {describe_problem(findings.config, problem)}")
+    if findings.findings:
+        put("\nTo be looked at:")
+        for name, finding in findings.findings:
+            put(f"  {name}: {finding}")
     remarks = [(report.name, problem) for report in findings.servers for problem in report.problems]
     if remarks:
         put("\nLeft out, renamed or mended:")

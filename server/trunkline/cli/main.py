@@ -34,6 +34,7 @@ from trunkline.errors import (
     TrunklineError,
     UsageError,
 )
+from trunkline.security.masking.masking import SECRETS
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -69,6 +70,20 @@ COMMANDS: Final = {
         "trunkline.cli.servers:server",
         "Add, remove and list servers, or switch them off and on.",
     ),
+    "approvals": (
+        "trunkline.cli.approve:approvals",
+        "List the calls that wait for a person, oldest first.",
+    ),
+    "approve": ("trunkline.cli.approve:approve", "Let a call run that waits for approval."),
+    "deny": ("trunkline.cli.approve:deny", "Let a call not run that waits for approval."),
+    "key": (
+        "trunkline.cli.key:key",
+        "Make, list, revoke and rotate the keys that let clients in over HTTP.",
+    ),
+    "pins": (
+        "trunkline.cli.pins:pins",
+        "See which tools are not what they were, and accept them.",
+    ),
     "migrate": (
         "trunkline.cli.migrate:migrate",
         "Move the schema of the database up or down, or see where it is.",
@@ -77,7 +92,20 @@ COMMANDS: Final = {
         "trunkline.cli.reindex:reindex",
         "Fill the search index in Qdrant anew from the database.",
     ),
+    "audit": (
+        "trunkline.cli.audit:audit",
+        "See who did what, and whether it is as it was written.",
+    ),
     "cache": ("trunkline.cli.cache:cache", "See what is cached in Redis, or be rid of it."),
+    "vault": (
+        "trunkline.cli.vault:vault",
+        "Keep credentials of people for servers behind Trunkline.",
+    ),
+    "login": ("trunkline.cli.login:login", "Log in at a server, as the user of this machine."),
+    "logout": (
+        "trunkline.cli.login:logout",
+        "Forget the login of the user of this machine at a server.",
+    ),
     "import": ("trunkline.cli.clients:import_", "Take over the servers other MCP clients know."),
     "install": ("trunkline.cli.clients:install", "Enter Trunkline in an MCP client."),
     "uninstall": ("trunkline.cli.clients:uninstall", "Take Trunkline out of an MCP client."),
@@ -132,7 +160,7 @@ def run(arguments: list[str]) -> int:
     except (CycloptsError, TrunklineError, OSError, BaseExceptionGroup) as raised:
         if (error := _reason(raised)) is None:
             raise
-        say(f"Error: {error} [{error.code}]")
+        say(f"Error: {SECRETS.mask(str(error))} [{error.code}]")
         return UNUSABLE if isinstance(error, HOPELESS) else FAILED
     return code if isinstance(code, int) else DONE
 

@@ -18,6 +18,7 @@ from trunkline.cli.options import JsonOption, LogLevel, LogLevelOption, read_set
 from trunkline.cli.running import run_async
 from trunkline.cli.screen import put, put_json, put_table, say
 from trunkline.errors import SchemaTooOld, StorageError, UsageError
+from trunkline.security.masking.masking import SECRETS
 from trunkline.settings import Settings
 from trunkline.storage import migrations
 from trunkline.storage.backups import Backup, list_backups
@@ -192,7 +193,8 @@ async def _connected(settings: Settings) -> AsyncGenerator[Connection]:
 def _read_settings(log_level: LogLevel | None) -> Settings:
     """The settings. Errors are logged: why a migration failed is told in the log alone."""
     settings = read_settings(log_level=log_level)
-    logs.configure(settings.log_level if "log_level" in settings.model_fields_set else "error")
+    level = settings.log_level if "log_level" in settings.model_fields_set else "error"
+    logs.configure(level, mask=SECRETS.mask_all)
     return settings
 
 

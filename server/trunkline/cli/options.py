@@ -5,7 +5,6 @@ The command line wins over the environment, and the environment over the default
 """
 
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -13,8 +12,10 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from trunkline.errors import PublicAddress, SettingsInvalid, UsageError
+from trunkline.errors import SettingsInvalid, UsageError
 from trunkline.models import Json
+from trunkline.security.masking.masking import SECRETS
+from trunkline.security.masking.sources import secrets_of_settings
 from trunkline.settings import Settings
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
@@ -94,6 +95,7 @@ def read_settings(
             f"TRUNKLINE_LOG_LEVEL is {settings.log_level!r}; "
             f"choose one of {', '.join(get_args(LogLevel))}."
         )
+    SECRETS.learn("settings", secrets_of_settings(settings))
     return settings
 
 
@@ -114,22 +116,13 @@ def parse_address(text: str) -> Json:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def require_loopback(host: str) -> None:
-    """Raises `PublicAddress` unless only this machine can reach *host*."""
-    if host == "localhost":
-        return
-    try:
-        if ip_address(host.strip("[]")).is_loopback:
-            return
-    except ValueError:
-        pass  # a name may come to mean any address
-    raise PublicAddress(host)
-
-
 def _explain(error: ValidationError) -> str:
     """The first complaint, under the name the operator knows the setting by."""
     complaint = error.errors(include_url=False)[0]
     variable = "TRUNKLINE_" + "__".join(str(part).upper() for part in complaint["loc"])
     if complaint["type"] == "extra_forbidden":
         return f"There is no setting {variable}. docs/settings.md lists them all."
-    return f"{variable} is {complaint['input']!r}: {complaint['msg'].lower()}."
+    given, sentence = complaint["input"], complaint["msg"].lower()
+    # Whole sections, and what is named like a secret, may hold one.
+    is_shown = isinstance(given, str) and not re.search("SECRET|KEY|PASSWORD|URL$", variable)
+    return f"{variable} is {given!r}: {sentence}." if is_shown else f"{variable}: {sentence}."

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from trunkline import logs
+from trunkline.security.masking.masking import SECRETS
 from trunkline.settings import Settings
 
 T = TypeVar("T")
@@ -31,10 +32,11 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 def log_briefly(settings: Settings) -> None:
     """Logs for a command that answers and ends."""
-    logs.configure(settings.log_level if "log_level" in settings.model_fields_set else "critical")
+    level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
+    logs.configure(level, mask=SECRETS.mask_all)
 
 
 def log_steadily(settings: Settings) -> None:
     """Logs for a command that goes on until it is stopped."""
     watched = sys.stderr.isatty() and "log_level" not in settings.model_fields_set
-    logs.configure("warning" if watched else settings.log_level)
+    logs.configure("warning" if watched else settings.log_level, mask=SECRETS.mask_all)

@@ -22,7 +22,7 @@ from trunkline.cli.running import log_briefly, run_async
 from trunkline.cli.screen import put, put_json, put_table
 from trunkline.cli.start import wait_for_start
 from trunkline.gateway.meta_tools import Strategy, shown, structured
-from trunkline.models import KINDS, Json
+from trunkline.models import LOCAL, Json, ProviderId
 from trunkline.settings import Settings
 
 What = Literal["tools", "prompts", "resources", "templates", "all"]
@@ -97,17 +97,18 @@ async def _search(
         from trunkline.search.search import Request
 
         await _wait_for_catalog(app, limit)
-        found = await (await app.finding.search()).find(Request(**wanted), None)
+        found = await (await app.finding.search()).find(Request(**wanted), LOCAL)
         return structured(found, [shown(hit, explain=explain) for hit in found.hits])
 
 
 async def _wait_for_catalog(app: App, limit: float) -> None:
     """Wait until there is something to search: what was stored, or what the servers list."""
     await app.wait_opened(limit)
-    if not any(app.catalog.snapshot.offers) or any(
-        app.catalog.snapshot.count(report.name, kind) == 0 and report.origin != "plugin"
+    snapshot = app.catalog.snapshot
+    if not any(snapshot.offers) or any(
+        snapshot.count(ProviderId(report.org, report.name), "tools") == 0
         for report in app.reports()
-        for kind in KINDS[:1]
+        if report.origin != "plugin"
     ):
         await wait_for_start(app, limit=limit)
     await app.finding.current(limit)

@@ -20,7 +20,7 @@ from trunkline.downstream.expansion import Expansion
 from trunkline.downstream.server_config import ServerConfig, Sharing, ToolRules, Transport
 from trunkline.downstream.server_entry import read_server
 from trunkline.jsonc import JsonSyntaxError, Member, Node, duplicates, parse
-from trunkline.models import Json
+from trunkline.models import Json, ProviderId
 
 __all__ = [
     "Changes",
@@ -64,7 +64,7 @@ class Changes:
     """What it takes to get from one configuration to another."""
 
     added: tuple[ServerConfig, ...] = ()
-    removed: tuple[str, ...] = ()
+    removed: tuple[ProviderId, ...] = ()
     changed: tuple[ServerConfig, ...] = ()
     """These need a new connection."""
 
@@ -73,13 +73,13 @@ class Changes:
 
 
 def difference(old: Config, new: Config) -> Changes:
-    """What has changed, by server name. A server that stayed as it was is not mentioned."""
-    before = {server.name: server for server in old.servers}
-    now = {server.name: server for server in new.servers}
-    kept = [(before[name], server) for name, server in now.items() if name in before]
+    """What has changed, server by server. One that stayed as it was is not mentioned."""
+    before = {server.id: server for server in old.servers}
+    now = {server.id: server for server in new.servers}
+    kept = [(before[one], server) for one, server in now.items() if one in before]
     return Changes(
-        added=tuple(server for name, server in now.items() if name not in before),
-        removed=tuple(name for name in before if name not in now),
+        added=tuple(server for one, server in now.items() if one not in before),
+        removed=tuple(one for one in before if one not in now),
         changed=tuple(new for old, new in kept if not new.connection_equals(old)),
         renamed=tuple(
             new

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from trunkline.downstream.credentials import Template
 from trunkline.downstream.expansion import Expansion, ExpansionError, VariableMissing
 from trunkline.jsonc import Member, Node, duplicates, position
 
@@ -151,6 +152,27 @@ class Entry:
                 found[inner.name] = value
         return found
 
+    def templates(self, key: str) -> dict[str, Template]:
+        """An object whose values are texts that may depend on whoever calls."""
+        member = self._member(key, dict)
+        if member is None:
+            return {}
+        self.refuse_duplicates(member.value, within=f"{key}.")
+        found = {
+            inner.name: self._template_of(inner.value, f'"{inner.name}" in "{key}"')
+            for inner in member.value.members
+        }
+        return {name: template for name, template in found.items() if template is not None}
+
+    def template_list(self, key: str) -> tuple[Template, ...]:
+        """A list of texts that may depend on whoever calls."""
+        member = self._member(key, list)
+        items = () if member is None else member.value.items
+        found = [
+            self._template_of(item, f'item {rank} of "{key}"') for rank, item in enumerate(items, 1)
+        ]
+        return tuple(template for template in found if template is not None)
+
     def flag(self, key: str) -> bool:
         """True or false; false where there is none."""
         member = self._member(key, bool)
@@ -201,6 +223,21 @@ class Entry:
             self.complain("config_invalid", f"needs seconds as {place}, {wrong}", inner.value)
         return found
 
+    def choices(self, key: str, choices: Sequence[str]) -> dict[str, str]:
+        """An object whose values are each one of *choices*."""
+        member = self._member(key, dict)
+        if member is None:
+            return {}
+        self.refuse_duplicates(member.value, within=f"{key}.")
+        found: dict[str, str] = {}
+        for inner in member.value.members:
+            if inner.value.value in choices:
+                found[inner.name] = inner.value.value
+            else:
+                place = f'"{inner.name}" in "{key}"'
+                self.complain("config_invalid", f"needs {one_of(choices)} as {place}.", inner.value)
+        return found
+
     def choice(self, key: str, choices: Sequence[str]) -> str | None:
         """One of *choices*."""
         member = self._member(key, str)
@@ -213,12 +250,30 @@ class Entry:
         )
         return None
 
-    def inner(self, key: str) -> "Entry | None":
-        """The object under a key, to be read like this one, but without replacing references."""
+    def inner(self, key: str, *, expand: bool = False) -> "Entry | None":
+        """The object under a key, to be read like this one. *expand* replaces references in it."""
         member = self._member(key, dict)
-        return None if member is None else Entry(member.value, self._source, server=self.server)
+        if member is None:
+            return None
+        expansion = self._expansion if expand else None
+        return Entry(member.value, self._source, server=self.server, expansion=expansion)
 
     def _text_of(self, node: Node, place: str) -> str | None:
+        """What a text means that is the same for everybody; None if it cannot be used."""
+        template = self._template_of(node, place)
+        if template is None:
+            return None
+        if not template.references:
+            return template.fill({})
+        self.complain(
+            "config_invalid",
+            f"has {template.references[0]} in {place}. What is about whoever calls can only be "
+            'told in "headers", "env" or "args".',
+            node,
+        )
+        return None
+
+    def _template_of(self, node: Node, place: str) -> Template | None:
         """What a text means; None if it cannot be used. It may be a secret: never shown."""
         text = node.value
         if not isinstance(text, str):
@@ -227,20 +282,20 @@ class Entry:
             )
             return None
         try:
-            text = self._expansion.expand(text) if self._expansion else text
+            template = self._expansion.template(text) if self._expansion else Template((text,))
         except ExpansionError as error:
             missing = isinstance(error, VariableMissing)
             code = "config_variable" if missing else "config_invalid"
             self.complain(code, f"cannot use {place}: {error}", node)
             return None
-        if unusable(text):
+        if any(isinstance(part, str) and unusable(part) for part in template.parts):
             self.complain(
                 "config_invalid",
                 f"has a character in {place} that no text can hold. Delete it.",
                 node,
             )
             return None
-        return text
+        return template
 
     def _member(self, key: str, kind: type) -> Member | None:
         """The member of that name, if it has the right type."""
@@ -262,9 +317,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def one_of(choices: Sequence[str]) -> str:
-    """Choices as a sentence has them."""
-    *others, last = (f'"{choice}"' for choice in choices)
-    return f"{', '.join(others)} or {last}"
+    """The choices as a sentence lists them."""
+    *first, last = (f'"{choice}"' for choice in choices)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def said(value: Any) -> str:

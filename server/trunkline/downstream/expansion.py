@@ -6,7 +6,8 @@
     ${workspaceFolder}        the folder of the configuration, ${workspaceFolderBasename} its name
     ${userHome}               the home directory
     ${pathSeparator}  ${/}    what stands between the parts of a path
-    ${client.x}  ${user.x}    reserved: left as they are
+    ${client.…}  ${user.…}    about whoever calls: kept as references (`credentials`)
+    ${org.name}
     $${NAME}                  the text ${NAME} itself
 
 A lone `$`, `$$` or `$NAME` is nothing special, and what a variable holds is not looked into again.
@@ -17,10 +18,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+
+from trunkline.downstream.credentials import PREFIXES, Reference, Template
 
 _NAME = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)")
-_RESERVED: Final = ("client.", "user.")
 
 
 class ExpansionError(Exception):
@@ -48,7 +49,17 @@ class Expansion:
 
     def expand(self, text: str) -> str:
         """*text* with every reference replaced. Raises `ExpansionError`."""
-        parts: list[str] = []
+        template = self.template(text)
+        for reference in template.references:
+            raise ExpansionError(
+                f"{reference} is about whoever calls, and that can only be told in "
+                '"headers", "env" or "args".'
+            )
+        return template.fill({})
+
+    def template(self, text: str) -> Template:
+        """*text*, of which nothing is left to replace but what depends on whoever calls."""
+        parts: list[str | Reference] = []
         at = 0
         while (start := text.find("${", at)) >= 0:
             if start > at and text[start - 1] == "$":
@@ -58,9 +69,9 @@ class Expansion:
                 end = _end_of_reference(text, start)
                 parts += text[at:start], self._meaning(text[start + 2 : end - 1])
                 at = end
-        return "".join((*parts, text[at:]))
+        return Template(tuple(part for part in (*parts, text[at:]) if part != ""))
 
-    def _meaning(self, reference: str) -> str:
+    def _meaning(self, reference: str) -> str | Reference:
         known = {
             "workspaceFolder": str(self.folder),
             "workspaceFolderBasename": self.folder.name,
@@ -71,8 +82,10 @@ class Expansion:
             return known[reference]
         if reference == "userHome":
             return self.environ.get("HOME") or self.environ.get("USERPROFILE") or str(Path.home())
-        if reference.startswith(_RESERVED):
-            return f"${{{reference}}}"
+        if reference.startswith(PREFIXES):
+            if (meant := Reference.read(reference)) is None:
+                raise ExpansionError(_nothing_of_a_caller(reference))
+            return meant
         name, has_default, default = reference.partition(":-")
         match = _NAME.fullmatch(name)
         if match is None:
@@ -93,6 +106,13 @@ def _end_of_reference(text: str, start: int) -> int:
         if depth == 0:
             return brace.end()
     raise ExpansionError('a "${" has no "}". Close it, or write "$${" for these very characters.')
+
+
+def _nothing_of_a_caller(reference: str) -> str:
+    return (
+        f"${{{reference}}} is nothing that is known of a caller. There are "
+        "${client.authorization}, ${user.token:NAME}, ${user.name} and ${org.name}."
+    )
 
 
 def _explain(reference: str) -> str:

@@ -5,6 +5,9 @@ aiohttp is the client because it is the cheapest that keeps connections alive (a
 CPU for each request). What goes wrong leaves here as `ChannelLost` with a sentence, so that the
 transports do not know the library's errors. Header values are secrets: they go on every request
 and nowhere else. Cookies are not kept, because one client serves every organisation.
+
+Servers whose URLs are guarded (`ServerConfig.guarded`) have connections of their own: each address
+is checked when it is connected to, no proxy stands between, and no redirect is followed.
 """
 
 import asyncio
@@ -24,7 +27,8 @@ from yarl import URL
 from trunkline import __version__
 from trunkline.downstream.channel import ChannelLost
 from trunkline.downstream.config import ServerConfig
-from trunkline.errors import DownstreamUnavailable
+from trunkline.downstream.guarded import Closed, Guard, GuardedResolver
+from trunkline.errors import DownstreamUnavailable, TrunklineError
 
 KEEP_ALIVE: Final = 4.0
 """
@@ -66,8 +70,11 @@ class Body(BytesIOPayload):
 class HttpClient:
     """The one HTTP client. An async context manager; costs nothing until the first use."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard | None = None) -> None:
+        """Without a *guard*, nothing is sent to a server that is guarded."""
+        self._guard: Guard = Closed() if guard is None else guard
         self._session: aiohttp.ClientSession | None = None
+        self._guarded_session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,9 +85,10 @@ class HttpClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for session in (self._session, self._guarded_session):
+            if session is not None:
+                await session.close()
+        self._session = self._guarded_session = None
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -93,13 +101,22 @@ class HttpClient:
         request in a thread; `endpoint` looks up the proxy once.
         """
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT),
-                read_bufsize=256 * 1024,
-            )
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE)
+            self._session = _session(connector)
         return self._session
+
+    @property
+    def guarded_session(self) -> aiohttp.ClientSession:
+        """The aiohttp session of guarded servers: it resolves anew for every connection."""
+        if self._guarded_session is None:
+            connector = aiohttp.TCPConnector(
+                resolver=GuardedResolver(self._guard),
+                use_dns_cache=False,
+                limit=0,
+                keepalive_timeout=KEEP_ALIVE,
+            )
+            self._guarded_session = _session(connector)
+        return self._guarded_session
 
     async def endpoint(self, config: ServerConfig) -> "Endpoint":
         """
@@ -115,6 +132,8 @@ class HttpClient:
             raise DownstreamUnavailable(
                 config.name, 'its "url" in mcp.json is not a URL that begins with http or https.'
             )
+        if config.guarded:
+            self._check(config.name, url)
         headers = {"user-agent": f"trunkline/{__version__}"}
         if url.user is not None:
             headers["authorization"] = aiohttp.encode_basic_auth(url.user, url.password or "")
@@ -125,27 +144,42 @@ class HttpClient:
                     config.name, f"the value of its header {name!r} in mcp.json has a line break."
                 )
             headers[name.lower()] = value
+        if config.guarded:
+            return Endpoint(self.guarded_session, url, headers, None, follows=False)
         proxy = await asyncio.to_thread(find_proxy, url)
-        return Endpoint(self, url, headers, proxy)
+        return Endpoint(self.session, url, headers, proxy, follows=True)
+
+    def _check(self, server: str, url: URL) -> None:
+        """Refuse the URL of a guarded server, in the form that aiohttp will go by."""
+        try:
+            self._guard.check_url(str(url))
+        except (TrunklineError, ChannelLost) as error:
+            raise DownstreamUnavailable(server, str(error)) from error
 
 
 class Endpoint:
     """One server's URL, and what every request to it needs."""
 
     def __init__(
-        self, client: HttpClient, url: URL, headers: Mapping[str, str], proxy: URL | None
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        headers: Mapping[str, str],
+        proxy: URL | None,
+        *,
+        follows: bool,
     ) -> None:
         self.url = url
-        """Where requests go; follows a redirect within the same origin."""
+        """Where requests go. Where it *follows*, a redirect within the origin changes it."""
 
         self.headers = headers
         """What goes on every request, by lower-case name."""
 
-        self._client, self._proxy = client, proxy
+        self._session, self._proxy, self._follows = session, proxy, follows
 
     def at(self, url: URL) -> "Endpoint":
         """Another URL of the same server. It gets the same headers: check its origin first."""
-        return Endpoint(self._client, url, self.headers, self._proxy)
+        return Endpoint(self._session, url, self.headers, self._proxy, follows=self._follows)
 
     async def send(
         self, method: str, headers: Mapping[str, str], body: Body | None = None
@@ -158,7 +192,7 @@ class Endpoint:
         """
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                response = await self._client.session.request(
+                response = await self._session.request(
                     method,
                     self.url,
                     headers=headers,
@@ -183,6 +217,8 @@ class Endpoint:
             except (aiohttp.ClientError, OSError) as error:
                 reason = f"the connection to {self.shown} broke before the response came."
                 raise ChannelLost(reason, sent=True) from error
+            except TrunklineError as error:  # the guard's
+                raise Unreachable(str(error)) from error
             if response.status not in (301, 302, 303, 307, 308):
                 return response
             response.close()
@@ -200,7 +236,7 @@ class Endpoint:
             same = target.origin() == self.url.origin()
         except ValueError:
             raise ChannelLost(f"{self.shown} redirects to no valid URL.", sent=False) from None
-        if not same or response.status not in (307, 308):
+        if not same or not self._follows or response.status not in (307, 308):
             raise ChannelLost(
                 f"{self.shown} redirects to {shown(target)}. "
                 'If that is the server you mean, make it the "url" in mcp.json.',
@@ -223,6 +259,15 @@ class Endpoint:
         if isinstance(error, aiohttp.ClientSSLError):
             return f"no secure connection to {origin} could be made: {error.os_error}."
         return f'nothing answers at {origin}. Start the server, or check its "url" in mcp.json.'
+
+
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT),
+        read_bufsize=256 * 1024,
+    )
 
 
 def find_proxy(url: URL) -> URL | None:

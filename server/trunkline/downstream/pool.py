@@ -9,7 +9,7 @@ one; nobody outside ever does.
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from trunkline.downstream.config import ServerConfig
@@ -25,11 +25,17 @@ class SessionKey:
     """Who may share a session."""
 
     scope: str
-    """`global`, `org:<org>`, `user:<org>:<user>` or `client:<id>`."""
+    """
+    `global`, `org:<org>`, `user:<org>:<user>` or `client:<id>`, with names quoted as in a URL;
+    `subject:<org>:<subject>` for whoever is no person.
+    """
 
     era: Era
     capabilities: str
     """What the server was told its clients can do, as canonical JSON."""
+
+    credentials: str = field(default="", repr=False)
+    """The digest of what it was told of its callers; "" if that is the same for everybody."""
 
 
 class SessionPool:

@@ -112,12 +112,23 @@ async def read_refusal(response: aiohttp.ClientResponse) -> tuple[str, Json | No
     return body.decode("utf-8", "replace"), None
 
 
+class Unauthorized(ChannelLost):
+    """The server does not take our credentials (401). Nothing has run."""
+
+    def __init__(self, challenge: str | None) -> None:
+        super().__init__(
+            'it refused our credentials (401): check its "headers" in mcp.json.', sent=False
+        )
+        self.challenge = challenge
+        """Its `WWW-Authenticate` header: what it wants instead (RFC 9110, 11.6.1)."""
+
+
 def refusal(endpoint: Endpoint, response: aiohttp.ClientResponse, text: str) -> ChannelLost:
     """Why a request was refused, as a sentence. *text* is what the server said to it."""
     status = response.status
     match status:
         case 401:
-            reason = 'it refused our credentials (401): check its "headers" in mcp.json.'
+            return Unauthorized(response.headers.get("WWW-Authenticate"))
         case 403:
             reason = 'it refused us access (403): check its "headers" in mcp.json.'
         case 404 | 410:
@@ -136,7 +147,7 @@ def refusal(endpoint: Endpoint, response: aiohttp.ClientResponse, text: str) -> 
             reason = f"it is overloaded or restarting (503).{_try_again(response)}"
         case _:
             reason = f"it answered with the HTTP status {_named(status)}{_quoted(response, text)}."
-    return ChannelLost(reason, sent=status not in (401, 403, 404, 405, 410, 429, 503))
+    return ChannelLost(reason, sent=status not in (403, 404, 405, 410, 429, 503))
 
 
 def wrong_type(endpoint: Endpoint, response: aiohttp.ClientResponse) -> ChannelLost:

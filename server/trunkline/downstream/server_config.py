@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self
 
+from trunkline.downstream.credentials import NOTHING_MAPPED, Credentials, Mapped
+from trunkline.downstream.oauth_entry import OAuthConfig
+from trunkline.models import ProviderId
+
 Transport = Literal["stdio", "sse", "streamable-http", "memory"]
 """`memory` is a plugin inside this process; mcp.json cannot name it."""
 Sharing = Literal["global", "org", "user", "client"]
@@ -26,6 +30,9 @@ class ToolRules:
     rename: Mapping[str, str] = field(default_factory=dict)
     """The server's name -> the name to serve it under (the namespace still goes in front)."""
 
+    risk: Mapping[str, str] = field(default_factory=dict)
+    """Patterns -> `LOW`, `MEDIUM` or `HIGH`; the first that fits counts (docs/policy.md)."""
+
     cache: Mapping[str, float] = field(default_factory=dict)
     """Patterns -> seconds their results are kept; the first that fits counts, 0 is never."""
 
@@ -40,11 +47,18 @@ class ServerConfig:
     name: str
     transport: Transport
     command: str | None = None
-    args: tuple[str, ...] = ()
+    args: tuple[str, ...] = field(default=(), repr=False)
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: str | None = None
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    mapped: Mapped = field(default=NOTHING_MAPPED, repr=False)
+    """What of `headers`, `env` and `args` depends on whoever calls. If anything does, sessions are
+    personal: each serves those alone whose values it was opened with."""
+
+    oauth: OAuthConfig | None = None
+    """How people log in there, each for themselves; None where nobody does."""
+
     disabled: bool = False
     lazy: bool = False
     """Connect on the first call instead of at the start, once its lists are known."""
@@ -63,9 +77,17 @@ class ServerConfig:
     org: str | None = None
     """The organisation it belongs to; None is global."""
 
-    health_url: str | None = None
+    health_url: str | None = field(default=None, repr=False)
+    guarded: bool = False
+    """Whether its URLs were entered by somebody who may not choose freely where they lead."""
+
     position: int = field(default=0, compare=False)
     """Its place in the file: the earlier server keeps a name that two servers want."""
+
+    @property
+    def id(self) -> ProviderId:
+        """What no other server has."""
+        return ProviderId(self.org, self.name)
 
     @property
     def prefix(self) -> str:
@@ -76,8 +98,25 @@ class ServerConfig:
     def fingerprint(self) -> str:
         """What tells whether this is still the same server, so that its last lists still hold."""
         where = (self.transport, self.command, self.args, self.cwd, self.url)
-        what = json.dumps([where, sorted(self.env.items()), sorted(self.headers.items())])
+        told = [str(self.mapped)] if self.mapped else []
+        what = json.dumps([where, sorted(self.env.items()), sorted(self.headers.items()), *told])
         return hashlib.sha256(what.encode()).hexdigest()
+
+    def told(self, credentials: Credentials) -> Self:
+        """The server as it is for somebody with these credentials."""
+        mapped, values = self.mapped, credentials.values
+        headers = {name: text.fill(values) for name, text in mapped.headers.items()}
+        env = {name: text.fill(values) for name, text in mapped.env.items()}
+        args = list(self.args)
+        for place, text in mapped.args.items():
+            args[place] = text.fill(values)
+        return replace(
+            self,
+            headers={**self.headers, **headers},
+            env={**self.env, **env},
+            args=tuple(args),
+            mapped=NOTHING_MAPPED,
+        )
 
     def connection_equals(self, other: Self) -> bool:
         """Whether a session made for one serves the other: names, rules, rank and timeout aside."""

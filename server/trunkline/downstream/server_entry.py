@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Final, cast, get_args
 
 from trunkline import naming
-from trunkline.downstream.entry import Entry
+from trunkline.downstream.credentials import LOGIN, Mapped, Template
+from trunkline.downstream.entry import Entry, one_of
+from trunkline.downstream.oauth_entry import read_oauth
 from trunkline.downstream.server_config import ServerConfig, Sharing, ToolRules, Transport
 
 KEYS: Final = frozenset(
     {
         *("command", "args", "env", "cwd", "url", "headers", "type", "transport"),
         *("disabled", "lazy", "sharing", "timeout", "idle_timeout", "namespace"),
-        *("tools", "org", "health_url"),
+        *("tools", "org", "health_url", "guarded", "auth"),
     }
 )
 ALIASES: Final = frozenset(
@@ -36,8 +38,7 @@ PASSED_OVER: Final = frozenset(
 REFUSED: Final = {
     "envFile": 'Write its variables into "env", or set them and refer to them as ${NAME}.',
     "headersHelper": 'Write the header into "headers"; ${NAME} takes it from the environment.',
-    "oauth": 'Trunkline does not sign in by itself: put a token into "headers".',
-    "auth": 'Trunkline does not sign in by itself: put a token into "headers".',
+    "oauth": 'Write "auth": "oauth" where everybody is to log in for themselves.',
     "enabled": 'Write "disabled": true to switch a server off.',
 }
 """Keys of other programs that would be missed if they were passed over -> what to do instead."""
@@ -81,24 +82,37 @@ def read_server(entry: Entry, position: int, folder: Path) -> ServerConfig | Non
     entry.refuse_unknown(KEYS, ALIASES | PASSED_OVER, instead=REFUSED)
     url_key = next((key for key in ("url", "serverUrl", "httpUrl") if entry.has(key)), "url")
     url, cwd = _http_url(entry, url_key), entry.text("cwd")
+    oauth = read_oauth(entry)
+    headers = _headers(entry) | ({"Authorization": LOGIN} if oauth is not None else {})
+    env, args = entry.templates("env"), entry.template_list("args")
+    transport = _transport(entry, url, url_key)
+    mapped = Mapped(
+        headers={name: text for name, text in headers.items() if text.references},
+        env={name: text for name, text in env.items() if text.references},
+        args={place: text for place, text in enumerate(args) if text.references},
+    )
+    _refuse_misplaced(entry, mapped, transport)
     config = ServerConfig(
         name=entry.server,
-        transport=_transport(entry, url, url_key),
+        transport=transport,
         command=entry.text("command"),
-        args=entry.texts("args"),
-        env=entry.mapping("env"),
+        args=tuple(str(text) for text in args),
+        env={name: str(text) for name, text in env.items() if not text.references},
         cwd=None if cwd is None else str(folder / Path(cwd).expanduser()),
         url=url,
-        headers=_headers(entry),
+        headers={name: str(text) for name, text in headers.items() if not text.references},
+        mapped=mapped,
+        oauth=oauth,
         disabled=entry.flag("disabled"),
         lazy=entry.flag("lazy"),
-        sharing=cast("Sharing", entry.choice("sharing", get_args(Sharing)) or "org"),
+        sharing=_sharing(entry, mapped),
         timeout=entry.seconds("timeout", limit=TIMEOUT_LIMIT),
         idle_timeout=entry.seconds("idle_timeout", limit=IDLE_LIMIT),
         namespace=_namespace(entry),
         tools=_tools(entry),
         org=entry.text("org"),
         health_url=_http_url(entry, "health_url"),
+        guarded=entry.flag("guarded"),
         position=position,
     )
     return config if entry.is_sound else None
@@ -150,9 +164,49 @@ def _http_url(entry: Entry, key: str) -> str | None:
     return url
 
 
-def _headers(entry: Entry) -> dict[str, str]:
-    headers = entry.mapping("headers")
-    for name, value in headers.items():
+def _sharing(entry: Entry, mapped: Mapped) -> Sharing:
+    """Who shares a session. Complains of more than what it is told of each caller allows."""
+    written = cast("Sharing | None", entry.choice("sharing", get_args(Sharing)))
+    if not mapped:
+        return written or "org"
+    narrow: tuple[Sharing, ...] = (
+        ("user", "client") if mapped.needs_user else ("org", "user", "client")
+    )
+    if written is None or written in narrow:
+        return written or narrow[0]
+    entry.complain(
+        "config_invalid",
+        f'has "sharing": "{written}", but {mapped.references[0]} is not the same for all of them. '
+        f"Make it {one_of(narrow)}, or leave it out.",
+        entry.node.member("sharing"),
+    )
+    return narrow[0]
+
+
+def _refuse_misplaced(entry: Entry, mapped: Mapped, transport: Transport) -> None:
+    """Complain of what is told of a caller where no server would hear it."""
+    unheard = ("headers",) if transport == "stdio" else ("env", "args")
+    for key in unheard:
+        if getattr(mapped, key):
+            heard = '"env" or "args"' if transport == "stdio" else '"headers"'
+            entry.complain(
+                "config_invalid",
+                f'tells of whoever calls in "{key}", which a {transport} server never sees. '
+                f"Write it into {heard}.",
+                entry.node.member(key),
+            )
+
+
+def _headers(entry: Entry) -> dict[str, Template]:
+    headers = entry.templates("headers")
+    for name, template in headers.items():
+        value = str(template)
+        if entry.has("auth") and name.lower() == "authorization":
+            entry.complain(
+                "config_invalid",
+                'has an "Authorization" header and "auth", which makes one. Keep one of them.',
+                entry.node.member("headers"),
+            )
         if not _HEADER_NAME.fullmatch(name) or "\n" in value or "\r" in value:
             entry.complain(
                 "config_invalid",
@@ -183,6 +237,9 @@ def _namespace(entry: Entry) -> str | None:
     return namespace
 
 
+RISKS: Final = ("LOW", "MEDIUM", "HIGH")
+
+
 def _tools(entry: Entry) -> ToolRules:
     """The rules of `tools`, and what other programs say with keys of their own."""
     rules = entry.inner("tools")
@@ -190,7 +247,7 @@ def _tools(entry: Entry) -> ToolRules:
     allow = entry.texts("includeTools") if entry.has("includeTools") else None
     if rules is None:
         return ToolRules(allow=allow, deny=deny)
-    rules.refuse_unknown(("allow", "deny", "rename", "cache"), within="tools.")
+    rules.refuse_unknown(("allow", "deny", "rename", "cache", "risk"), within="tools.")
     if rules.has("allow"):
         allow = rules.texts("allow")
     rename = rules.mapping("rename")
@@ -202,4 +259,5 @@ def _tools(entry: Entry) -> ToolRules:
         deny=rules.texts("deny") + deny,
         rename=rename,
         cache=rules.durations("cache", limit=CACHE_LIMIT),
+        risk=rules.choices("risk", RISKS),
     )

@@ -12,10 +12,13 @@ The list is a provisional part of the SDK; `tests/gateway/test_adapter.py` fails
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
 from fastmcp import FastMCP
+from fastmcp.server.dependencies import get_http_request
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
@@ -23,7 +26,7 @@ from pydantic import BaseModel
 from trunkline.catalog.catalog import Catalog
 from trunkline.catalog.view import View
 from trunkline.dispatch import Dispatch
-from trunkline.errors import DownstreamError, InvalidArguments, NotFound, TrunklineError
+from trunkline.errors import InvalidArguments, NotFound, RpcError, TrunklineError
 from trunkline.gateway.announcements import Announcements
 from trunkline.gateway.callers import (
     STATE,
@@ -35,16 +38,17 @@ from trunkline.gateway.callers import (
     handshake_client,
     is_modern,
     modern_client,
+    principal_of,
     reachability_of,
 )
 from trunkline.gateway.exposure import Exposure
 from trunkline.gateway.held import HeldCalls
 from trunkline.gateway.meta_tools import CALL, meant_by
 from trunkline.gateway.shape import listed, rpc_failure, shape, tool_failure
-from trunkline.models import Caller, Client, Era, Json, Kind
+from trunkline.models import PRINCIPAL, Caller, Client, Era, Json, Kind, Principal
 from trunkline.plugin.server import low_level
 from trunkline.providers.provider import Provider
-from trunkline.wire import INVALID_PARAMS, LOG_LEVELS
+from trunkline.wire import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, LOG_LEVELS
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +68,12 @@ class OwnTools(Protocol):
         """Run one and return its result. What went wrong is in it, for the model to read."""
         ...
 
+
+PROTOCOL_ERRORS: Final = (RpcError, NotFound, InvalidArguments)
+"""What is wrong with a request itself. Everything else that keeps a tool from running is for the
+model to read: it is the result of the tool."""
+
+CRASHED: Final = "Something went wrong here that should not have. The gateway's log has the reason."
 
 EVERYTHING: Final = Exposure()
 
@@ -152,8 +162,8 @@ class Adapter:
         front = front_of(connection)
         if front is None and not modern:
             raise MCPError(INVALID_PARAMS, "Send `initialize` first.", {"code": "not_initialized"})
-        client = front.client if front is not None else modern_client(context)
-        caller = RequestCaller(context, client, front)
+        caller = RequestCaller(context, _client(context, front), front)
+        client = caller.client
         if modern:
             self._on_client(caller)
         if not self._opened.is_set():
@@ -161,12 +171,15 @@ class Adapter:
         params = dict(context.params or {})
         try:
             return await answer(context, params, caller)
-        except DownstreamError as error:
-            if context.method == "tools/call":
+        except TrunklineError as error:
+            if context.method == "tools/call" and not isinstance(error, PROTOCOL_ERRORS):
                 return shape(tool_failure(error), client.era, self._server_info)
             raise rpc_failure(error, context.method, client.era) from error
-        except TrunklineError as error:
-            raise rpc_failure(error, context.method, client.era) from error
+        except MCPError:
+            raise
+        except Exception as error:  # the SDK would send its text to the client
+            log.exception("request.crashed", method=context.method)
+            raise MCPError(INTERNAL_ERROR, CRASHED, {"code": "unexpected"}) from error
 
     async def _wait_until_opened(self) -> None:
         try:
@@ -182,12 +195,17 @@ class Adapter:
         if context.method == "initialize":
             return await self._initialize(context, call_next)
         result = await call_next(context)
-        return self._complete(result, None) if context.method == "server/discover" else result
+        if context.method == "server/discover":
+            return self._complete(result, principal_of(context))
+        return result
 
     async def _initialize(self, context: Context, call_next: CallNext) -> HandlerResult:
-        result = self._complete(await call_next(context), None)
+        principal = principal_of(context)
+        result = self._complete(await call_next(context), principal)
         connection = connection_of(context)
-        client = handshake_client(dict(context.params or {}), connection, result["protocolVersion"])
+        client = handshake_client(
+            dict(context.params or {}), connection, result["protocolVersion"], principal
+        )
         front = FrontClient(client, connection)
         connection.state[STATE] = front
         if (reachable := reachability_of(context)) is not None:
@@ -197,13 +215,13 @@ class Adapter:
         self._on_client(front.standing)
         return result
 
-    def _complete(self, greeting: HandlerResult, org: str | None) -> Json:
+    def _complete(self, greeting: HandlerResult, principal: Principal) -> Json:
         """The SDK's answer to an opening, with what Trunkline can do and how to use it."""
         if isinstance(greeting, BaseModel):
             greeting = greeting.model_dump(by_alias=True, mode="json", exclude_none=True)
         result: Json = dict(greeting or {})
         result["capabilities"] = {**result.get("capabilities", {}), **CAPABILITIES}
-        if text := self._catalog.snapshot.view(org).instructions:
+        if text := self._catalog.snapshot.seen_by(principal).instructions:
             result["instructions"] = text
         return result
 
@@ -228,7 +246,7 @@ class Adapter:
             raise InvalidArguments(
                 "This cursor is unknown: Trunkline sends every list whole. Ask without a cursor."
             )
-        view = self._catalog.snapshot.view(caller.client.org)
+        view = self._catalog.snapshot.seen_by(caller.client.principal)
         if kind == "tools":
             items = self._exposure.tools(view, caller.client.era)
             items += [one for own in self._own_tools for one in own.listed(caller.client, view)]
@@ -244,9 +262,11 @@ class Adapter:
         )
 
     def _input_schema(self, name: str) -> Json | None:
-        """What the SDK checks `Mcp-Param-*` headers against. Not scoped to the caller."""
+        """What the SDK checks the `Mcp-Param-*` headers of the current HTTP request against."""
+        principal: Principal = get_http_request().scope[PRINCIPAL]
         try:
-            return self._catalog.snapshot.view(None).tool(name).definition.get("inputSchema")
+            view = self._catalog.snapshot.seen_by(principal)
+            return view.tool(name).definition.get("inputSchema")
         except TrunklineError:
             return None
 
@@ -273,16 +293,20 @@ class Adapter:
             return shape(tool_failure(error), caller.client.era, self._server_info)
 
     async def _run_own(self, own: OwnTools, params: Json, caller: RequestCaller) -> Json:
-        result = await own.call(params["name"], params.get("arguments") or {}, caller)
+        name, arguments = params["name"], params.get("arguments") or {}
+        run = partial(own.call, name, arguments, caller)
+        result = await self._dispatch.own(name, arguments, caller, run)
         return shape(result, caller.client.era, self._server_info)
 
     async def _ask_or_send(self, context: Context, params: Json, caller: RequestCaller) -> Json:
         """A request that can end in a question: `tools/call`, `prompts/get`, `resources/read`."""
         method, client = context.method, caller.client
+        if method == "resources/read" and (kept := self._dispatch.kept(params, client)) is not None:
+            return shape(kept, client.era, self._server_info)
         target = self._dispatch.target(method, params, client)
         state = params.get("requestState")
         if client.era is Era.HANDSHAKE or not (
-            self._held.owns(state) or target.provider.may_ask(client)
+            self._held.owns(state) or self._dispatch.may_ask(target, client)
         ):
             result = await self._dispatch.send(target, caller)
         else:
@@ -300,9 +324,12 @@ class Adapter:
         """Whose of the gateway's own tools is called; None if the catalog has that name."""
         name = params.get("name")
         for own in self._own_tools:
-            if name in own.names and not self._catalog.snapshot.view(client.org).has(str(name)):
+            if isinstance(name, str) and name in own.names and not self._has(name, client):
                 return own
         return None
+
+    def _has(self, tool: str, client: Client) -> bool:
+        return self._catalog.snapshot.seen_by(client.principal).has(tool)
 
     async def _subscribe(self, context: Context, params: Json, caller: RequestCaller) -> Json:
         await self._announcements.subscribe(params, caller)
@@ -331,3 +358,16 @@ class Adapter:
             raise InvalidArguments("subscriptions/listen needs 'notifications', an object.")
         result = await self._announcements.listen(wanted, caller, context.request_id)
         return shape(result, caller.client.era, self._server_info)
+
+
+def _client(context: Context, front: FrontClient | None) -> Client:
+    """Who sent a request, as that request itself shows: a session does not vouch for anybody."""
+    principal = principal_of(context)
+    if front is None:
+        return modern_client(context, principal)
+    before = front.client.principal
+    if principal is before:
+        return front.client
+    if (principal.subject, principal.org) != (before.subject, before.org):
+        raise MCPError(INVALID_REQUEST, "This session belongs to somebody else.")
+    return replace(front.client, principal=principal)

@@ -18,7 +18,7 @@ from trunkline.errors import TrunklineError
 from trunkline.gateway.arguments import checked
 from trunkline.gateway.exposure import Exposure
 from trunkline.gateway.shape import tool_failure, tool_result
-from trunkline.models import Caller, Client, Json
+from trunkline.models import Caller, Client, Json, Principal, Role
 
 Name = Annotated[str, Field(description="The server's name.", min_length=1, max_length=255)]
 
@@ -117,7 +117,7 @@ class AdminTools:
 
     def __init__(self, administration: Administration, exposure: Exposure) -> None:
         self._administration, self._exposure = administration, exposure
-        self._calls: Mapping[str, Callable[[Any, Client], Awaitable[Json]]] = {
+        self._calls: Mapping[str, Callable[[Any, Principal], Awaitable[Json]]] = {
             "add_server": self._add,
             "remove_server": self._remove,
             "connect_server": self._connect,
@@ -129,45 +129,51 @@ class AdminTools:
 
     def listed(self, client: Client, view: View) -> Sequence[Json]:
         """
-        All of them where tools are listed; the search says that they are there.
+        Those that this client may use, where tools are listed; the search says that they are there.
 
         None where Trunkline stands in for a server: nobody is to see that it is not that.
         """
-        is_search = self._exposure.is_search(view)
-        return DEFINITIONS if self._exposure.shows_own and not is_search else ()
+        if not self._exposure.shows_own or self._exposure.is_search(view):
+            return ()
+        return self.usable(client)
+
+    def usable(self, client: Client) -> Sequence[Json]:
+        """The definitions of those that this client has the role for."""
+        role = client.principal.role
+        return [one for one in DEFINITIONS if role.includes(_ROLES[one["name"]])]
 
     async def call(self, name: str, arguments: Any, caller: Caller) -> Json:
         """Run one. What goes wrong is a result that says so."""
         try:
             return await self._calls[name](
-                checked(_ARGUMENTS[name], name, arguments), caller.client
+                checked(_ARGUMENTS[name], name, arguments), caller.client.principal
             )
         except TrunklineError as error:
             return tool_failure(error)
 
-    async def _add(self, new: NewServer, client: Client) -> Json:
-        report = await self._administration.add(client, new.name, new.entry())
+    async def _add(self, new: NewServer, principal: Principal) -> Json:
+        report = await self._administration.add(principal, new.name, new.entry())
         return tool_result(_sentence(report), _shown(report))
 
-    async def _remove(self, one: OneServer, client: Client) -> Json:
-        await self._administration.remove(client, one.name)
+    async def _remove(self, one: OneServer, principal: Principal) -> Json:
+        await self._administration.remove(principal, one.name)
         return tool_result(f"The server {one.name!r} is removed.", {"removed": one.name})
 
-    async def _connect(self, one: OneServer, client: Client) -> Json:
-        report = await self._administration.switch(client, one.name, on=True)
+    async def _connect(self, one: OneServer, principal: Principal) -> Json:
+        report = await self._administration.switch(principal, one.name, on=True)
         return tool_result(_sentence(report), _shown(report))
 
-    async def _disconnect(self, one: OneServer, client: Client) -> Json:
-        report = await self._administration.switch(client, one.name, on=False)
+    async def _disconnect(self, one: OneServer, principal: Principal) -> Json:
+        report = await self._administration.switch(principal, one.name, on=False)
         return tool_result(_sentence(report), _shown(report))
 
-    async def _list(self, _: NoArguments, client: Client) -> Json:
-        reports = self._administration.list_all(client)
+    async def _list(self, _: NoArguments, principal: Principal) -> Json:
+        reports = self._administration.list_all(principal)
         text = "\n".join(_sentence(report) for report in reports) or "There are no servers."
         return tool_result(text, {"servers": [_shown(report) for report in reports]})
 
-    async def _status(self, one: OneServer, client: Client) -> Json:
-        report = self._administration.status(client, one.name)
+    async def _status(self, one: OneServer, principal: Principal) -> Json:
+        report = self._administration.status(principal, one.name)
         return tool_result(" ".join((_sentence(report), *report.problems)), _shown(report))
 
 
@@ -231,6 +237,16 @@ DEFINITIONS: Final = (
         _SAFE,
     ),
 )
+
+_ROLES: Final[Mapping[str, Role]] = {
+    "add_server": Role.ADMIN,
+    "remove_server": Role.ADMIN,
+    "connect_server": Role.OPERATOR,
+    "disconnect_server": Role.OPERATOR,
+    "list_servers": Role.OPERATOR,
+    "server_status": Role.OPERATOR,
+}
+"""Who is offered which; `Administration` is what refuses the others."""
 
 _ARGUMENTS: Final[Mapping[str, type[BaseModel]]] = {
     "add_server": NewServer,

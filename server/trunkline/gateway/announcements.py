@@ -14,10 +14,11 @@ from typing import Any, Final
 import structlog
 
 from trunkline.catalog.catalog import Catalog
+from trunkline.catalog.snapshot import Snapshot, changed_for
 from trunkline.dispatch import Dispatch, Target
 from trunkline.errors import TrunklineError
 from trunkline.gateway.callers import FrontClient, RequestCaller
-from trunkline.models import Caller, Json, Kind
+from trunkline.models import Caller, Json, Kind, ProviderId
 from trunkline.wire import META_SUBSCRIPTION_ID
 
 log = structlog.get_logger(__name__)
@@ -44,6 +45,8 @@ class _Listener:
     """One open `subscriptions/listen` stream."""
 
     org: str | None
+    """Whose lists it is told of."""
+
     wanted: frozenset[str]
     """Notification methods."""
 
@@ -71,8 +74,8 @@ class Announcements:
         self._dispatch = dispatch
         self._fronts: dict[str, FrontClient] = {}
         self._listeners: set[_Listener] = set()
-        self._watchers: dict[tuple[str, str], dict[FrontClient | _Listener, str]] = defaultdict(
-            dict
+        self._watchers: dict[tuple[ProviderId, str], dict[FrontClient | _Listener, str]] = (
+            defaultdict(dict)
         )
         """(provider, its own URI) -> who subscribed -> the URI it knows it by."""
 
@@ -170,18 +173,23 @@ class Announcements:
 
     # -- events -------------------------------------------------------------------------------
 
-    def resource_updated(self, provider: str, uri: str, params: Json) -> None:
+    def resource_updated(self, provider: ProviderId, uri: str, params: Json) -> None:
         """A provider says that a resource has changed."""
         for watcher, shown in self._watchers.get((provider, uri), {}).items():
             told = {key: value for key, value in params.items() if key != "_meta"}
             self._tell(watcher, UPDATED, {**told, "uri": shown})
 
-    def _catalog_changed(self, _old: Any, _new: Any, changed: frozenset[Kind]) -> None:
-        for method in sorted({METHOD_OF[kind] for kind in changed}):
+    def _catalog_changed(self, old: Snapshot, new: Snapshot, changed: frozenset[Kind]) -> None:
+        orgs: defaultdict[str, set[str | None]] = defaultdict(set)
+        for kind in changed:
+            orgs[METHOD_OF[kind]] |= changed_for(old, new, kind)
+        for method in sorted(orgs):
             for front in self._fronts.values():
-                self._tell(front, method, None)
+                if not orgs[method].isdisjoint({None, front.client.org}):
+                    self._tell(front, method, None)
             for listener in self._listeners:
-                if method in listener.wanted:
+                heard = not orgs[method].isdisjoint({None, listener.org})
+                if heard and method in listener.wanted:
                     self._tell(listener, method, {})
 
     def _tell(self, watcher: FrontClient | _Listener, method: str, params: Json | None) -> None:
@@ -197,5 +205,5 @@ class Announcements:
                 del self._watchers[key]
 
 
-def _key(target: Target) -> tuple[str, str]:
-    return target.provider.name, target.params["uri"]
+def _key(target: Target) -> tuple[ProviderId, str]:
+    return target.provider.id, target.params["uri"]

@@ -19,7 +19,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from trunkline.errors import RpcError
-from trunkline.models import Caller, Client, Era, Json
+from trunkline.models import LOCAL, PRINCIPAL, Caller, Client, Era, Json, Principal
 from trunkline.wire import (
     INTERNAL_ERROR,
     META_CLIENT_CAPABILITIES,
@@ -127,9 +127,17 @@ async def _ask(
         raise RpcError(INTERNAL_ERROR, "The client has disconnected.") from error
 
 
-def handshake_client(params: Json, connection: Connection, version: str) -> Client:
+def principal_of(context: ServerRequestContext[Any, Any]) -> Principal:
+    """Who sent a request. What comes without HTTP comes from the user of this machine."""
+    return LOCAL if context.request is None else context.request.scope[PRINCIPAL]
+
+
+def handshake_client(
+    params: Json, connection: Connection, version: str, principal: Principal
+) -> Client:
     """The client that has just sent `initialize` with these params."""
     return Client(
+        principal=principal,
         id=connection.session_id or uuid4().hex,
         era=Era.HANDSHAKE,
         protocol_version=version,
@@ -138,16 +146,17 @@ def handshake_client(params: Json, connection: Connection, version: str) -> Clie
     )
 
 
-def modern_client(context: ServerRequestContext[Any, Any]) -> Client:
+def modern_client(context: ServerRequestContext[Any, Any], principal: Principal) -> Client:
     """
     The client of a modern request, as its envelope says.
 
-    Modern requests stand alone: without an identity, nothing ties two of them together, so each
-    one is a client of its own. On stdio there is only one.
+    Modern requests stand alone: nothing but who sends them ties two of them together, so each one
+    is a client of its own. On stdio there is only one.
     """
     meta = _meta(context.params)
     alone = context.request is None
     return Client(
+        principal=principal,
         id="stdio" if alone else uuid4().hex,
         era=Era.MODERN,
         protocol_version=context.protocol_version,
@@ -194,7 +203,8 @@ def front_of(connection: Connection) -> FrontClient | None:
 
 def binding_of(client: Client, method: str, name: str) -> str:
     """What ties a held call to the request that may resume it."""
-    parts = "\0".join((client.org or "", client.user or "", method, name))
+    principal = client.principal
+    parts = "\0".join((principal.org or "", principal.subject, method, name))
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 

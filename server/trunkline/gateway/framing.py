@@ -17,7 +17,7 @@ tests/gateway/test_framing.py fails if it changes.
 """
 
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import Final
 from uuid import uuid4
@@ -27,11 +27,6 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from fastmcp import FastMCP
 from mcp.server._streamable_http_modern import (  # pyright: ignore[reportPrivateUsage]
     handle_modern_request,
-)
-from mcp.server.auth.middleware.bearer_auth import (
-    AuthenticatedUser,
-    AuthorizationContext,
-    authorization_context,
 )
 from mcp.server.streamable_http import (
     GET_STREAM_KEY,
@@ -51,18 +46,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from trunkline.gateway.events import QUIET, Stopping, event_stream, send_event
 from trunkline.gateway.guard import refuse
+from trunkline.gateway.identity import Owner, owner_of, while_identified
 from trunkline.gateway.messages import Answer, Malformed, encode_message, parse_message
 from trunkline.plugin.server import low_level
 from trunkline.settings import HttpSettings
 from trunkline.wire import HANDSHAKE_VERSIONS, INTERNAL_ERROR
 
 ENDED: Final = "The session ended before this request was answered."
-
-
-def owner_of(scope: Scope) -> AuthorizationContext | None:
-    """Whoever the request was authenticated as: a session belongs to whoever opened it."""
-    user = scope.get("user")
-    return authorization_context(user) if isinstance(user, AuthenticatedUser) else None
 
 
 class HttpSessions(StreamableHTTPSessionManager):
@@ -83,6 +73,7 @@ class HttpSessions(StreamableHTTPSessionManager):
         )
         self._stopping = stopping
         self._quiet = quiet
+        self._owners: dict[str, Owner] = {}
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -116,7 +107,7 @@ class HttpSessions(StreamableHTTPSessionManager):
         if session_id is not None:
             transport = self._server_instances.get(session_id)
             # To anybody but its owner a session does not exist.
-            if transport is None or self._session_owners.get(session_id) != owner:
+            if transport is None or self._owners.get(session_id) != owner:
                 await _session_not_found()(scope, receive, send)
                 return
             await transport.handle_request(scope, receive, send)
@@ -124,13 +115,13 @@ class HttpSessions(StreamableHTTPSessionManager):
                 await self._discard_session(session_id, transport)
         elif scope["method"] in ("GET", "DELETE"):
             await _session_missing()(scope, receive, send)
-        elif (opened := self._admit_session(owner)) is not None:
+        elif (opened := self._admit(owner)) is not None:
             await self._serve_opening_request(opened, scope, receive, send)
         else:
             sentence = f"All {self.max_sessions} sessions are in use. Try again later."
             await refuse(503, sentence, code=INTERNAL_ERROR)(scope, receive, send)
 
-    def _admit_session(self, requestor: AuthorizationContext | None) -> "HttpTransport | None":
+    def _admit(self, owner: Owner) -> "HttpTransport | None":
         if self.max_sessions is not None and len(self._server_instances) >= self.max_sessions:
             return None
         session_id = uuid4().hex
@@ -138,9 +129,14 @@ class HttpSessions(StreamableHTTPSessionManager):
             session_id, self._stopping, quiet=self._quiet, idle_timeout=self.session_idle_timeout
         )
         self._server_instances[session_id] = transport
-        if requestor is not None:
-            self._session_owners[session_id] = requestor
+        self._owners[session_id] = owner
         return transport
+
+    async def _discard_session(
+        self, session_id: str, transport: StreamableHTTPServerTransport
+    ) -> None:
+        self._owners.pop(session_id, None)
+        await super()._discard_session(session_id, transport)
 
     async def _end_when_due(self) -> None:
         await self._stopping.due.wait()
@@ -173,7 +169,7 @@ class HttpSessions(StreamableHTTPSessionManager):
             finished = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
-        with end.ends():
+        with end.ends(), while_identified(scope) if subscribes else nullcontext():
             await handle_modern_request(
                 self.app, None, not accepts_stream, self._lifespan_state, scope, receive, track
             )
@@ -289,7 +285,7 @@ class HttpTransport(StreamableHTTPServerTransport):
             return
         with self._messages(GET_STREAM_KEY) as messages:
             async with event_stream(request.receive, send, self._headers):
-                with self._stopping.begun.ends():
+                with self._stopping.begun.ends(), while_identified(request.scope):
                     try:
                         while True:
                             await send_event(send, await _next(messages, self._quiet))

@@ -12,6 +12,7 @@ import math
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 from ipaddress import ip_address
 from typing import Literal
 
@@ -27,9 +28,12 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trunkline.errors import ConfigError, PortInUse
+from trunkline.gateway.connection import Connection, end_slow
 from trunkline.gateway.events import QUIET, Stopping
 from trunkline.gateway.framing import HttpSessions
 from trunkline.gateway.guard import guard
+from trunkline.gateway.identity import Identify
+from trunkline.gateway.security_headers import SecurityHeaders
 from trunkline.gateway.signals import on_stop_signal
 from trunkline.gateway.sse import SseSessions
 from trunkline.settings import HttpSettings
@@ -47,6 +51,7 @@ def build_app(
     server: FastMCP,
     settings: HttpSettings,
     *,
+    identity: Identify,
     routes: Sequence[BaseRoute] = (),
     middleware: Sequence[Middleware] = (),
     lifespan: AppLifespan | None = None,
@@ -55,9 +60,10 @@ def build_app(
     """
     Everything that answers HTTP, as one application.
 
-    *routes* are the caller's own; *middleware* runs inside the Host, Origin and size checks, around
-    every route. *lifespan* is entered before the MCP server's and left after it. *quiet* is how
-    many seconds a response may be silent before a stream is opened or pinged.
+    *identity* finds out who asks, for every route; `LOCAL_ONLY` asks nobody. *routes* are the
+    caller's own; *middleware* runs inside the Host, Origin and size checks, around every route.
+    *lifespan* is entered before the MCP server's and left after it. *quiet* is how many seconds a
+    response may be silent before a stream is opened or pinged.
     """
     stopping = Stopping()
     sessions = HttpSessions(server, settings, stopping, quiet=quiet)
@@ -75,9 +81,10 @@ def build_app(
             Route("/mcp/", mcp),
             Route("/sse", _InContext(streams.open, "sse"), methods=["GET"]),
             Mount("/messages", _InContext(streams.post, "sse")),
+            *identity.routes,
             *routes,
         ],
-        middleware=[*guard(settings), *middleware],
+        middleware=[*guard(settings, identity), *middleware],
         lifespan=run,
     )
     app.state.stopping, app.state.sessions = stopping, sessions
@@ -138,8 +145,8 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
-                http="httptools",
+                SecurityHeaders(app, hsts=settings.hsts),
+                http=partial(Connection, limits=settings),  # pyright: ignore[reportArgumentType]
                 ws="none",
                 # `serve_http` enters the lifespan: uvicorn would turn its errors into exit 3.
                 lifespan="off",
@@ -168,6 +175,8 @@ class _Server(uvicorn.Server):
         """Serve until `stop` is called, or *stop* is set."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._limit_grace)
+            connections = self.server_state.connections
+            tasks.start_soon(end_slow, connections, self._settings.request_timeout)
             if stop is not None:
                 tasks.start_soon(self._stop_on, stop)
             await self.serve(listeners)

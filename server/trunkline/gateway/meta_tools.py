@@ -84,8 +84,9 @@ class MetaTools:
         self._catalog, self._exposure = catalog, exposure
         self._search = search
         self._strategy: Strategy = strategy
-        self.others: Sequence[Json] = ()
-        """Definitions of the gateway's other own tools, which can be described as well."""
+        self.others: Callable[[Client], Sequence[Json]] = lambda _: ()
+        """Definitions of the gateway's other own tools that a client may use: they can be described
+        as well."""
 
     def listed(self, client: Client, view: View) -> Sequence[Json]:
         """Those whose names the catalog leaves to us, where tools are searched for."""
@@ -116,16 +117,18 @@ class MetaTools:
                 min_score=wanted.min_score,
                 strategy=wanted.strategy or self._strategy,
             ),
-            client.org,
+            client.principal,
         )
         hits = [shown(hit, schema=wanted.schemas, explain=wanted.explain) for hit in found.hits]
         return tool_result(_told(found), structured(found, hits))
 
     def _describe(self, wanted: DescribeArguments, client: Client) -> Json:
         try:
-            definition = self._catalog.snapshot.view(client.org).tool(wanted.name).definition
+            definition = (
+                self._catalog.snapshot.seen_by(client.principal).tool(wanted.name).definition
+            )
         except ToolNotFound:
-            ours = (*DEFINITIONS, *self.others)
+            ours = (*DEFINITIONS, *self.others(client))
             own = next((one for one in ours if one["name"] == wanted.name), None)
             if own is None:
                 raise

@@ -11,6 +11,9 @@ from mcp.shared.exceptions import MCPError
 
 from trunkline.errors import DownstreamError, NotFound, ResourceNotFound, RpcError, TrunklineError
 from trunkline.models import Era, Json
+from trunkline.security.limits.limits import LimitReached
+from trunkline.security.masking.masking import SECRETS
+from trunkline.security.policy.failures import CallRefused
 from trunkline.wire import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -68,8 +71,9 @@ def tool_failure(error: TrunklineError) -> Json:
         told["server"] = error.server
     if similar := getattr(error, "similar", None):
         told["similar"] = similar
+    told |= _details(error)
     return {
-        "content": [{"type": "text", "text": str(error)}],
+        "content": [{"type": "text", "text": SECRETS.mask(str(error))}],
         "isError": True,
         "_meta": {"trunkline/error": told},
     }
@@ -86,7 +90,7 @@ def rpc_failure(error: TrunklineError, method: str, era: Era) -> MCPError:
         code = error.rpc_code
         if code == RESOURCE_NOT_FOUND_HANDSHAKE and era is Era.MODERN:
             code = INVALID_PARAMS  # 2026-07-28 folded "resource not found" into it
-        return MCPError(code, error.message, error.data)
+        return MCPError(code, SECRETS.mask(error.message), SECRETS.mask_all(error.data))
     data: dict[str, Any] = {"code": error.code}
     if isinstance(error, ResourceNotFound):
         data["uri"] = error.uri
@@ -98,4 +102,14 @@ def rpc_failure(error: TrunklineError, method: str, era: Era) -> MCPError:
         code = INVALID_PARAMS
     if isinstance(error, NotFound) and (similar := getattr(error, "similar", None)):
         data["similar"] = similar
-    return MCPError(code, str(error), data)
+    data |= _details(error)
+    return MCPError(code, SECRETS.mask(str(error)), data)
+
+
+def _details(error: TrunklineError) -> Json:
+    """What an error says to programs beside its code."""
+    if (url := getattr(error, "url", None)) is not None:
+        return {"url": url}
+    if isinstance(error, LimitReached):
+        return {"retry_after": round(error.retry_after, 3)}
+    return error.details if isinstance(error, CallRefused) else {}

@@ -17,7 +17,6 @@ from uuid import uuid4
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from fastmcp import FastMCP
-from mcp.server.auth.middleware.bearer_auth import AuthorizationContext
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp_types import JSONRPCRequest, RequestId
 from starlette.requests import Request
@@ -25,8 +24,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from trunkline.gateway.events import QUIET, Stopping, as_event, event_stream, send_event
-from trunkline.gateway.framing import owner_of
 from trunkline.gateway.guard import refuse
+from trunkline.gateway.identity import Owner, owner_of, while_identified
 from trunkline.gateway.messages import Answer, Malformed, parse_message
 from trunkline.plugin.server import low_level
 from trunkline.settings import HttpSettings
@@ -76,7 +75,7 @@ class Outbox(ObjectSendStream[SessionMessage]):
 class SseSession:
     """One client: its inbox, and the requests it still waits for."""
 
-    def __init__(self, owner: AuthorizationContext | None) -> None:
+    def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.inbox = Inbox()
         self._unanswered: set[RequestId | None] = set()
@@ -132,6 +131,9 @@ class SseSessions:
 
     async def open(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET: hold one client's stream open and serve it."""
+        if scope["method"] == "HEAD":  # Starlette adds it; its answer would never end
+            await refuse(405, "This stream is opened with GET.")(scope, receive, send)
+            return
         if len(self._sessions) >= self._limit:
             sentence = f"All {self._limit} sessions are in use. Try again later."
             await refuse(503, sentence, code=INTERNAL_ERROR)(scope, receive, send)
@@ -143,18 +145,22 @@ class SseSessions:
             async with event_stream(receive, send):
                 chunk = as_event(path.encode(), b"endpoint")
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._stop, session, tasks.cancel_scope)
-                    tasks.start_soon(self._ping, send)
-                    await self._server.run(
-                        session.inbox,
-                        Outbox(send, session.settle),
-                        self._server.create_initialization_options(),
-                    )
-                    tasks.cancel_scope.cancel()
+                with while_identified(scope):
+                    await self._serve(session, send)
         finally:
             del self._sessions[session_id]
             await session.inbox.aclose()
+
+    async def _serve(self, session: SseSession, send: Send) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._stop, session, tasks.cancel_scope)
+            tasks.start_soon(self._ping, send)
+            await self._server.run(
+                session.inbox,
+                Outbox(send, session.settle),
+                self._server.create_initialization_options(),
+            )
+            tasks.cancel_scope.cancel()
 
     async def _stop(self, session: SseSession, stream: anyio.CancelScope) -> None:
         await self._stopping.begun.wait()

@@ -11,6 +11,9 @@ So a plugin clashes neither with what is installed nor with a file of the same n
 folder, a changed plugin is imported anew with all its parts, and forgetting a load is forgetting
 one prefix. Bytecode caches are not used: they take an edit within the same second for no edit.
 
+What is imported lies in the plugin's folder for certain: a link that leads out of it is not
+followed, since whoever can write where it leads could run code here.
+
 An import may hang or burn time. It runs in a daemon thread, which a deadline leaves behind. And it
 may print: in a plugin, `print` writes to stderr, because stdout belongs to the protocol.
 """
@@ -69,6 +72,15 @@ class Load:
         except PLUGIN_ERRORS as error:
             raise PluginImportFailed(_explain(self.source, self.root, error)) from error
 
+    def check_inside(self, path: Path) -> None:
+        """Refuse a file that is not in the plugin's folder but behind a link. Reads the disk."""
+        assert self.source.path is not None, "nothing of an entry point is loaded from a folder"
+        if not path.resolve().is_relative_to(self.source.path.parent.resolve()):
+            raise PluginError(
+                f"{path.name} is a link to a place outside of the plugin folder. Copy the file "
+                "there, or name the folder it is in with --plugins"
+            )
+
     def is_stale(self) -> bool:
         """Whether a file that was read is another one now. Reads the disk."""
         return any(digest_file(path) != seen for path, seen in list(self.files.items()))
@@ -110,6 +122,8 @@ class _PluginFinder(MetaPathFinder):
         if load is None:
             return None
         spec = PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.origin is not None:
+            load.check_inside(Path(spec.origin))
         if spec is None or not isinstance(spec.loader, SourceFileLoader):
             return spec
         loader = _FreshLoader(fullname, spec.loader.path, load)
@@ -149,6 +163,8 @@ def _explain(source: Source, root: str, error: BaseException) -> str:
     """The sentence for a failed import: what is wrong, where, and what to do."""
     what = f"The plugin {source.name!r} ({source.origin}) cannot be imported"
     match error:
+        case PluginError():
+            return f"{what}: {str(error).rstrip('.')}{_where(source, error)}."
         case SystemExit() | KeyboardInterrupt():
             return f"{what}: it calls {describe_exit(error)}. Importing a plugin must do nothing."
         case SyntaxError() if error.lineno:

@@ -6,11 +6,16 @@ eras and capabilities of the clients that call, and hands every request to the r
 
     request ─> Sharing: whose session? ─> SessionPool ─> Supervisor ─> Session ─> server
     list_changed ─> Lists ─> on_change ─> catalog
+
+A server that is told of whoever calls (`personal`) has no session of its own: it lists over that of
+whoever has come with the credentials it needs. What a list says of one person's resources is kept
+from everybody else.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
@@ -24,13 +29,16 @@ from mcp.shared.inbound import (
 
 from trunkline.downstream.channel import ChannelLost, Inbound
 from trunkline.downstream.config import ServerConfig, ToolRules
+from trunkline.downstream.credentials import CredentialRefused, Credentials
 from trunkline.downstream.era import Identity, NoCommonEra
 from trunkline.downstream.pool import SessionKey, SessionPool
+from trunkline.downstream.responses import Unauthorized
 from trunkline.downstream.session import Connect, Session
 from trunkline.downstream.supervisor import Supervisor
-from trunkline.errors import DownstreamUnavailable
-from trunkline.models import Caller, Client, Era, Json, Listing, State, Status
+from trunkline.errors import DownstreamUnavailable, InteractionRefused, TrunklineError
+from trunkline.models import Caller, Client, Era, Json, Listing, ProviderId, State, Status
 from trunkline.providers.lists import Lists
+from trunkline.providers.personal import Offers, PersonalConnect
 from trunkline.providers.rounds import complete, is_input_required
 from trunkline.providers.sharing import EVERYTHING, ResultScope, Sharing
 from trunkline.providers.subscriptions import Subscriptions
@@ -62,6 +70,10 @@ class DownstreamProvider:
         """Called with the URI and the raw params of every `notifications/resources/updated`."""
 
         self._connect, self._settings, self._look = connect, settings, look
+        self._personal = connect if isinstance(connect, PersonalConnect) else None
+        self._offers, self._is_trying = Offers(), False
+        self._stripped: tuple[Listing, Listing] | None = None
+        self._tasks: asyncio.TaskGroup
         self._pool = SessionPool(config, settings, gate)
         self._sharing = Sharing(config)
         self._subscriptions = Subscriptions(config.name)
@@ -91,6 +103,10 @@ class DownstreamProvider:
         return self.config.name
 
     @property
+    def id(self) -> ProviderId:
+        return self.config.id
+
+    @property
     def prefix(self) -> str:
         return self.config.prefix
 
@@ -108,7 +124,12 @@ class DownstreamProvider:
 
     @property
     def listing(self) -> Listing | None:
-        return self._lists.listing
+        listing = self._lists.listing
+        if self._personal is None or listing is None or not listing.resources:
+            return listing
+        if self._stripped is None or self._stripped[0] is not listing:
+            self._stripped = listing, replace(listing, resources=())
+        return self._stripped[1]
 
     @property
     def is_plugin(self) -> bool:
@@ -119,9 +140,15 @@ class DownstreamProvider:
     def status(self) -> Status:
         if self.config.disabled:
             return Status(State.DISCONNECTED, "It is disabled.")
-        if self._primary is None:
+        if self._primary is None and self._personal is None:
             return Status(State.DISCONNECTED, "It is not needed yet.")
-        status = self._primary.status
+        status = Status(State.DISCONNECTED) if self._primary is None else self._primary.status
+        if self._personal is not None and status.state is State.DISCONNECTED:
+            if not self.is_connected:
+                return replace(
+                    status, reason=f"It waits for somebody with {self._personal.wanted}."
+                )
+            status = Status(State.CONNECTED)
         trouble = self._lists.trouble or self._complaint
         if status.state is State.CONNECTED and trouble is not None:
             return Status(State.DEGRADED, trouble, trouble)
@@ -131,7 +158,8 @@ class DownstreamProvider:
     def settled(self) -> bool:
         """Whether the first attempt to connect and list is over, either way."""
         if self._primary is None:
-            return self.config.disabled
+            waits = self._personal is not None and not self._is_trying
+            return self.config.disabled or waits
         state = self.status.state
         if state in (State.CONNECTED, State.DEGRADED):
             return self._lists.settled
@@ -161,6 +189,7 @@ class DownstreamProvider:
     async def running(self) -> AsyncGenerator[Self]:
         """Own the sessions; leaving closes them all."""
         async with self._pool.open(), asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             self._runs.set()
             keeping = [tasks.create_task(self._lists.keep())]
             if self._look is not None:
@@ -182,6 +211,10 @@ class DownstreamProvider:
         if owner is not None:
             self._owner = owner
             self._sharing.belong_to(owner.client)
+        if self._personal is not None:
+            if owner is not None:
+                self.offer_credentials(owner)
+            return
         key, identity = self._sharing.for_lists()
         idle = self.config.idle_timeout
         if self.config.lazy and idle is None:
@@ -194,6 +227,44 @@ class DownstreamProvider:
             eager=not (self.config.lazy and self._lists.known),
             idle_timeout=idle,
         )
+
+    def offer_credentials(self, caller: Caller) -> None:
+        """
+        List over the session of this caller, if the server needs credentials and nobody's does.
+
+        To be called for whoever makes itself known, and at each call. Cheap: what is to be waited
+        for is left to a task.
+        """
+        if self._personal is None or self.is_connected or self.config.disabled:
+            return
+        if not self._runs.is_set() or self._has_stopped:
+            return
+        if self.config.lazy and self._lists.known:
+            return
+        is_new = self._offers.add(caller, asyncio.get_running_loop().time())
+        if is_new and not self._is_trying:
+            self._is_trying = True
+            self._tasks.create_task(self._try_offers())
+
+    async def _try_offers(self) -> None:
+        """Open a session for one of those who have come, whoever has what it takes."""
+        try:
+            while not self.is_connected and (caller := self._offers.next()) is not None:
+                await self._try(caller)
+        finally:
+            self._offers.clear()
+            self._is_trying = False
+
+    async def _try(self, caller: Caller) -> None:
+        try:
+            assert self._personal is not None, "nobody else's are accepted"
+            # What is to be found without asking; a call will ask.
+            await self._personal.credentials(caller.client.principal)
+            await self._session_for(caller)
+        except TrunklineError as error:
+            log.debug("credentials.declined", server=self.name, code=error.code)
+        except Exception:  # the border of one caller: what it has must not end the server
+            log.exception("credentials.crashed", server=self.name)
 
     async def drained(self, limit: float) -> None:
         """Wait until no request is under way any more, or for *limit* seconds."""
@@ -255,23 +326,42 @@ class DownstreamProvider:
 
     def result_scope(self, client: Client) -> ResultScope | None:
         """Whom else a result of this client's is good for; None if for nobody, ever."""
-        return self._sharing.result_scope(client)
+        if self._personal is None:
+            return self._sharing.result_scope(client)
+        credentials = self._personal.known(client.principal)
+        return credentials and self._sharing.result_scope(client, credentials.digest)
 
     async def _send(self, method: str, params: Json, *, caller: Caller, repeatable: bool) -> Json:
         timeout = self.config.timeout or self._settings.call_timeout
         for last_chance in (False, True):
-            session = await self._session_for(caller)
-            headers = None
-            if session.era is Era.MODERN:
-                headers = self._routing_headers(method, params)
             try:
-                return await session.request(
-                    method, params, caller, timeout=timeout, headers=headers
+                session, credentials = await self._session_for(caller)
+                headers = None
+                if session.era is Era.MODERN:
+                    headers = self._routing_headers(method, params)
+                return await self._told(
+                    credentials,
+                    session.request(method, params, caller, timeout=timeout, headers=headers),
                 )
+            except CredentialRefused as refused:
+                if last_chance or not await self._renewed(caller, refused):
+                    raise
             except ChannelLost as lost:
                 if last_chance or (lost.sent and not repeatable):
                     raise self._lost(lost) from lost
         raise AssertionError("the second round returns or raises")
+
+    async def _told(self, credentials: Credentials | None, answer: Awaitable[Json]) -> Json:
+        """An answer. Raises `CredentialRefused` where it is refused for what was told."""
+        try:
+            return await answer
+        except Unauthorized as lost:
+            if credentials is None:
+                raise
+            raise CredentialRefused(self.name, credentials, lost.challenge) from lost
+
+    async def _renewed(self, caller: Caller, refused: CredentialRefused) -> bool:
+        return self._personal is not None and await self._personal.renew(caller, refused)
 
     def _lost(self, lost: ChannelLost) -> DownstreamUnavailable:
         doubt = " The call may have run before the connection broke." if lost.sent else ""
@@ -292,7 +382,13 @@ class DownstreamProvider:
 
     async def subscribe(self, uri: str, caller: Caller) -> None:
         """Have the server report on a resource. Raises like `request`."""
-        session = await self._session_for(caller)
+        if self._personal is not None and self._owner is None:
+            raise InteractionRefused(
+                self.name,
+                f"The server {self.name!r} is told who calls, and what it reports on a resource "
+                "cannot be kept apart. Read the resource again instead of subscribing to it.",
+            )
+        session, _ = await self._session_for(caller)
         try:
             await self._subscriptions.add(uri, caller.client.id, session)
         except ChannelLost as lost:
@@ -304,19 +400,26 @@ class DownstreamProvider:
 
     async def set_level(self, caller: Caller, level: str) -> None:
         """Pass a client's log level on to the session it uses, if that is open."""
-        key, _ = self._sharing.for_client(caller.client)
-        supervisor = self._pool.find(key)
-        session = supervisor.ready_session if supervisor is not None else None
+        _, session = self._open_session_of(caller.client)
         if session is not None:
             await session.set_level(caller.client, level)
 
     async def notify(self, method: str, params: Json | None, client: Client) -> None:
         """Pass a client's own notification on, where the session is that client's alone."""
-        key, _ = self._sharing.for_client(client)
-        supervisor = self._pool.find(key) if key.scope.startswith("client:") else None
-        session = supervisor.ready_session if supervisor is not None else None
-        if session is not None:
+        key, session = self._open_session_of(client)
+        if session is not None and key.scope.startswith("client:"):
             await session.notify(method, params)
+
+    def _open_session_of(self, client: Client) -> tuple[SessionKey, Session | None]:
+        """The session that a client uses, if it is open and can be told without asking."""
+        key, _ = self._sharing.for_client(client)
+        if self._personal is not None:
+            credentials = self._personal.known(client.principal)
+            if credentials is None:
+                return key, None
+            key = replace(key, credentials=credentials.digest)
+        supervisor = self._pool.find(key)
+        return key, supervisor.ready_session if supervisor is not None else None
 
     def _updated(self, inbound: Inbound) -> None:
         params = inbound.params or {}
@@ -326,21 +429,32 @@ class DownstreamProvider:
 
     # -- sessions -----------------------------------------------------------------------------
 
-    async def _session_for(self, caller: Caller) -> Session:
+    async def _session_for(self, caller: Caller) -> tuple[Session, Credentials | None]:
+        """The session that serves a caller, and what the server was told of it."""
         if self.config.disabled:
             raise DownstreamUnavailable(self.name, "it is disabled.")
         await self._runs.wait()  # a tool that is known from before can be called at once
         if self._has_stopped:
             raise DownstreamUnavailable(self.name, "it has just been replaced. Try again.")
+        credentials = None
+        if self._personal is not None:
+            credentials = await self._personal.credentials(caller.client.principal, caller)
         key, identity = self._sharing.for_client(caller.client)
+        if credentials is not None:
+            key = replace(key, credentials=credentials.digest)
         supervisor = self._pool.find(key)
         if supervisor is None:
             idle = self.config.idle_timeout or self._settings.spare_idle_timeout
             owner = caller.standing if key.scope.startswith("client:") else None
-            supervisor = self._open(key, identity, owner, idle_timeout=idle)
+            supervisor = self._open(key, identity, owner, credentials, idle_timeout=idle)
+            if self._personal is not None and not self.is_connected:
+                self._primary = supervisor
         try:
-            return await supervisor.borrow(self._settings.connect_timeout)
-        except DownstreamUnavailable:
+            return await supervisor.borrow(self._settings.connect_timeout), credentials
+        except DownstreamUnavailable as error:
+            cause = supervisor.last_failure and supervisor.last_failure.__cause__
+            if credentials is not None and isinstance(cause, Unauthorized):
+                raise CredentialRefused(self.name, credentials, cause.challenge) from error
             if not self._is_modern_only(key, supervisor):
                 raise
         self._sharing.learn(Era.HANDSHAKE, Era.MODERN)
@@ -357,15 +471,20 @@ class DownstreamProvider:
         key: SessionKey,
         identity: Identity,
         owner: Caller | None,
+        credentials: Credentials | None = None,
         *,
         is_primary: bool = False,
         eager: bool = False,
         idle_timeout: float | None,
     ) -> Supervisor:
+        connect = self._connect
+        if self._personal is not None and credentials is not None:
+            connect = self._personal.told(credentials)
+
         def new_session() -> Session:
             return Session(
                 self.config,
-                self._connect,
+                connect,
                 identity,
                 self._settings,
                 first=self._sharing.era_for(key.era),
@@ -387,7 +506,10 @@ class DownstreamProvider:
     def _became_ready(self, key: SessionKey, session: Session, *, is_primary: bool) -> None:
         self._sharing.learn(key.era, session.era)
         if session.era is not key.era and (supervisor := self._pool.find(key)) is not None:
-            self._pool.share(SessionKey(key.scope, session.era, key.capabilities), supervisor)
+            self._pool.share(replace(key, era=session.era), supervisor)
+        if self._personal is not None and self._lister() is session:
+            self._primary = self._pool.find(key)
+            is_primary = True
         if is_primary or not self._lists.known:
             self._lists.mark()
         self._subscriptions.renew(session)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from trunkline.downstream.config import ToolRules
-from trunkline.models import Caller, Client, Json, Listing, Status
+from trunkline.models import Caller, Client, Json, Listing, ProviderId, Status
 from trunkline.providers.sharing import ResultScope
 
 
@@ -17,7 +17,12 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """Unique among all providers; what people call it."""
+        """What people call it. Unique within what one organisation sees."""
+        ...
+
+    @property
+    def id(self) -> ProviderId:
+        """What no other provider has."""
         ...
 
     @property
@@ -33,6 +38,11 @@ class Provider(Protocol):
     @property
     def org(self) -> str | None:
         """The organisation it belongs to; None is global."""
+        ...
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether it runs in this process."""
         ...
 
     @property

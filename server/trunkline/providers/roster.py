@@ -14,7 +14,7 @@ import structlog
 
 from trunkline.downstream.config import ServerConfig
 from trunkline.downstream.session import Connect
-from trunkline.models import Caller, Json, Listing
+from trunkline.models import Caller, Json, Listing, ProviderId
 from trunkline.providers.downstream import DownstreamProvider
 from trunkline.settings import DownstreamSettings
 
@@ -47,19 +47,19 @@ class Roster:
         known: Callable[[ServerConfig], Listing | None],
         opened: asyncio.Event,
         on_listing: Callable[[DownstreamProvider], None],
-        on_gone: Callable[[str], None],
-        on_updated: Callable[[str, str, Json], None],
+        on_gone: Callable[[ProviderId], None],
+        on_updated: Callable[[ProviderId, str, Json], None],
     ) -> None:
         """
         *known* tells what a server offered when it was last seen, once *opened* is set. A server
         that is lazy waits a while for that: whether it has to start depends on it.
 
         *on_listing* hears of a provider that is new, renamed or lists something else; *on_gone* of
-        a name that has left; *on_updated* of a resource (provider, URI, params) that has changed.
+        one that has left; *on_updated* of a resource (provider, URI, params) that has changed.
         """
         self._settings, self._known, self._opened = settings, known, opened
         self._on_listing, self._on_gone, self._on_updated = on_listing, on_gone, on_updated
-        self._seats: dict[str, _Seat] = {}
+        self._seats: dict[ProviderId, _Seat] = {}
         self._gate = asyncio.Semaphore(settings.concurrent_starts)
         self._started = self._closing = False
         self._owner: Caller | None = None
@@ -88,9 +88,9 @@ class Roster:
         providers = [seat.provider for seat in self._seats.values()]
         return len(providers) == 1 and not providers[0].prefix
 
-    def provider(self, name: str) -> DownstreamProvider | None:
-        """Whoever has a name."""
-        seat = self._seats.get(name)
+    def provider(self, which: ProviderId) -> DownstreamProvider | None:
+        """The one that is meant; None if it is not here."""
+        seat = self._seats.get(which)
         return seat.provider if seat is not None else None
 
     def start(self, owner: Caller | None) -> None:
@@ -105,6 +105,11 @@ class Roster:
             if seat.running:
                 self._begin(seat)
 
+    def offer_credentials(self, caller: Caller) -> None:
+        """Somebody has come, over whose session a server may be listed that waits for that."""
+        for seat in self._seats.values():
+            seat.provider.offer_credentials(caller)
+
     def put(
         self,
         config: ServerConfig,
@@ -114,14 +119,14 @@ class Roster:
         look: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         """
-        Add a provider, or put it in the place of the one that has its name.
+        Add a provider, or put it in the place of the one that has its id.
 
         *origin* is what it was made from, where that can be compared: the same is not connected
         anew. *look* asks its health page.
         """
         if self._closing:
             return
-        before = self._seats.get(config.name)
+        before = self._seats.get(config.id)
         if (
             before is not None
             and origin is not None
@@ -137,37 +142,37 @@ class Roster:
             config, connect, self._settings, self._gate, known=known, look=look
         )
         provider.on_change = self._on_listing
-        provider.on_updated = lambda uri, params: self._on_updated(config.name, uri, params)
+        provider.on_updated = lambda uri, params: self._on_updated(config.id, uri, params)
         if before is not None:
             before.leave.set()
             before.provider.on_change = before.provider.on_updated = None
-        seat = self._seats[config.name] = _Seat(provider, origin)
+        seat = self._seats[config.id] = _Seat(provider, origin)
         if config.disabled:
-            self._on_gone(config.name)
+            self._on_gone(config.id)
         else:
             self._on_listing(provider)
         self._tasks.create_task(self._run(seat))
 
     def reconfigure(self, config: ServerConfig) -> None:
         """Take a config that needs no reconnection: other names, rules, timeouts or rank."""
-        provider = self._seats[config.name].provider
+        provider = self._seats[config.id].provider
         provider.reconfigure(config)
         self._on_listing(provider)
 
-    def remove(self, name: str) -> None:
-        """Stop a provider and forget its name."""
-        if (seat := self._seats.pop(name, None)) is not None:
+    def remove(self, which: ProviderId) -> None:
+        """Stop a provider and forget it."""
+        if (seat := self._seats.pop(which, None)) is not None:
             seat.provider.on_change = seat.provider.on_updated = None
             seat.leave.set()
-            self._on_gone(name)
+            self._on_gone(which)
 
     def plugins(self) -> set[str]:
         """The names of the providers that are plugins."""
-        return {name for name, seat in self._seats.items() if seat.provider.is_plugin}
+        return {one.name for one, seat in self._seats.items() if seat.provider.is_plugin}
 
-    def servers(self) -> set[str]:
-        """The names of the providers that are servers of mcp.json."""
-        return self._seats.keys() - self.plugins()
+    def servers(self) -> set[ProviderId]:
+        """The providers that are servers, of mcp.json or added."""
+        return {one for one, seat in self._seats.items() if not seat.provider.is_plugin}
 
     def _begin(self, seat: _Seat) -> None:
         if seat.provider.config.lazy and not self._opened.is_set():

@@ -27,6 +27,7 @@ from trunkline.downstream.config import (
 )
 from trunkline.downstream.session import Connect
 from trunkline.downstream.watch import watch_config
+from trunkline.models import ProviderId
 from trunkline.plugin.host import PluginHost
 from trunkline.providers.downstream import DownstreamProvider
 from trunkline.providers.roster import Roster
@@ -63,30 +64,34 @@ class Servers:
         self.file = Config()
         """What mcp.json says."""
 
-        self._in_file: set[str] = set()
-        self.added: Mapping[str, Added] = {}
+        self.added: Mapping[ProviderId, Added] = {}
         self._reach = reach
         self._served = Config()
         """What was merged, and the roster is like now."""
 
-        self._switched_off: set[str] = set()
+        self._switched_off: set[ProviderId] = set()
         # Before the first reading, so that no change between the two is missed.
         self._changes = watch_config(path)
 
     # -- what there is ------------------------------------------------------------------------
 
-    def origin(self, name: str) -> Origin | None:
-        """Where a name comes from; None if nobody has it."""
-        if name in self._in_file:
+    def origin(self, which: ProviderId) -> Origin | None:
+        """Where one comes from; None if there is no such one."""
+        if any(config.id == which for config in self.file.servers):
             return "file"
-        if name in self.added:
+        if which in self.added:
             return "api"
-        provider = self.roster.provider(name)
+        provider = self.roster.provider(which)
         return "plugin" if provider is not None and provider.is_plugin else None
 
-    def provider(self, name: str) -> DownstreamProvider | None:
-        """Whoever has a name."""
-        return self.roster.provider(name)
+    def provider(self, which: ProviderId) -> DownstreamProvider | None:
+        """The one that is meant; None if it is not here."""
+        return self.roster.provider(which)
+
+    def called(self, name: str, org: str | None) -> ProviderId:
+        """Which one an organisation means by a name: what is for everybody comes first."""
+        everybodys, its_own = ProviderId(None, name), ProviderId(org, name)
+        return its_own if self.origin(everybodys) is None else everybodys
 
     def problems(self) -> list[ConfigProblem]:
         """What is wrong with mcp.json and with the servers that were added."""
@@ -98,7 +103,6 @@ class Servers:
     def read_file(self) -> None:
         """Read mcp.json and start, stop and rename what is different from before."""
         self.file = read_config(self.path, os.environ).keeping(self.file)
-        self._in_file = {config.name for config in self.file.servers}
         self._apply()
 
     async def follow_file(self) -> None:
@@ -114,35 +118,43 @@ class Servers:
     def take_added(self, rows: Sequence[tuple[ServerRow, str | None]]) -> None:
         """Take *rows* for all the servers that administrators added, each with its organisation."""
         before = self.added
-        self.added = {row.name: self._read(row, org, before.get(row.name)) for row, org in rows}
-        for name in self.added.keys() - before.keys():
-            if self.origin(name) == "file":
+        named = [(ProviderId(org, row.name), row) for row, org in rows]
+        self.added = {which: self._read(row, which.org, before.get(which)) for which, row in named}
+        for which in self.added.keys() - before.keys():
+            if self._is_shadowed(which):
                 log.warning(
-                    "server.shadowed", server=name, reason="mcp.json has a server of that name"
+                    "server.shadowed",
+                    server=which.name,
+                    org=which.org,
+                    reason="mcp.json has a server of that name",
                 )
         self._apply()
 
-    def switch(self, name: str, *, on: bool) -> None:
+    def switch(self, which: ProviderId, *, on: bool) -> None:
         """Connect a server, or keep it disconnected, until this process ends."""
         if on:
-            self._switched_off.discard(name)
+            self._switched_off.discard(which)
         else:
-            self._switched_off.add(name)
+            self._switched_off.add(which)
         self._apply()
 
     def seat_plugins(self) -> None:
         """Give every loaded plugin a provider, unless a server has its name."""
-        servers = self.roster.servers()
-        loaded = {one.name: one for one in self.plugins.plugins if one.name not in servers}
+        taken = {
+            which.name
+            for which in self.roster.servers()
+            if which.org is None or self.origin(which) == "file"
+        }
+        loaded = {one.name: one for one in self.plugins.plugins if one.name not in taken}
         for name in self.roster.plugins() - loaded.keys():
-            self.roster.remove(name)
+            self.roster.remove(ProviderId(None, name))
         for rank, plugin in enumerate(loaded.values(), PLUGIN_RANK):
             config = ServerConfig(
                 name=plugin.name,
                 transport="memory",
                 namespace=plugin.namespace,
                 position=rank,
-                disabled=plugin.name in self._switched_off,
+                disabled=ProviderId(None, plugin.name) in self._switched_off,
             )
             channel = plugin_channel(plugin.server, plugin.name)
             self.roster.put(config, channel, origin=plugin.server)
@@ -156,22 +168,29 @@ class Servers:
         )
         return Added(row, config, read.problems)
 
+    def _is_shadowed(self, which: ProviderId) -> bool:
+        """Whether mcp.json has a server of that name, for everybody or for that organisation."""
+        return any(
+            config.name == which.name and (config.org is None or config.org == which.org)
+            for config in self.file.servers
+        )
+
     def _apply(self) -> None:
         added = [
             one.config
             for one in self.added.values()
-            if one.config is not None and one.config.name not in self._in_file
+            if one.config is not None and not self._is_shadowed(one.config.id)
         ]
         merged = Config(
             servers=tuple(
-                replace(config, disabled=True) if config.name in self._switched_off else config
+                replace(config, disabled=True) if config.id in self._switched_off else config
                 for config in (*self.file.servers, *added)
             )
         )
         changes = difference(self._served, merged)
         self._served = merged
-        for name in changes.removed:
-            self.roster.remove(name)
+        for which in changes.removed:
+            self.roster.remove(which)
         for config in changes.added + changes.changed:
             connect, look = self._reach(config)
             self.roster.put(config, connect, look=look)

@@ -8,7 +8,7 @@ and, where sessions are cheap, one set of client capabilities.
 from dataclasses import dataclass
 from socket import gethostname
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 from trunkline import __version__
@@ -72,7 +72,8 @@ class Sharing:
         """The session that keeps the lists: the only client's, or one for everybody."""
         if self._only is not None:
             return self.for_client(self._only)
-        scope = f"org:{self._config.org or ''}" if self._config.sharing == "org" else "global"
+        org = quote(self._config.org or "", safe="")
+        scope = f"org:{org}" if self._config.sharing == "org" else "global"
         identity = Identity(info=OURSELVES, capabilities=EVERYTHING)
         return SessionKey(scope, Era.MODERN, _canonical(EVERYTHING)), identity
 
@@ -93,15 +94,18 @@ class Sharing:
             identity = Identity(info=OURSELVES, capabilities=told)
         return SessionKey(scope, era, _canonical(identity.capabilities)), identity
 
-    def result_scope(self, client: Client) -> ResultScope | None:
+    def result_scope(self, client: Client, credentials: str = "") -> ResultScope | None:
         """
-        Who may be given a result that this client got; None for nobody.
+        Who may be given a result that this client got; None for nobody. *credentials* is the digest
+        of what the server is told of it, "" if that cannot be said.
 
         The configuration, which has the credentials, is part of it: another process may have
         another server of that name. What runs in or under this process is its own, and what is on
         this machine is the machine's. What one client's own session says is nobody else's.
         """
         server = f"{self._place}:{self._config.fingerprint}"
+        if self._config.mapped:
+            return self._personal_scope(server, client, credentials)
         match self._config.sharing:
             case "global" | "org":
                 return ResultScope(server, personal=False)
@@ -110,10 +114,19 @@ class Sharing:
             case _:
                 return None
 
+    def _personal_scope(self, server: str, client: Client, credentials: str) -> ResultScope | None:
+        """The same where the server is told of callers: good for these credentials alone."""
+        if not credentials or self._config.sharing == "client":
+            return None
+        scope = self._scope(client, Era.MODERN)
+        return ResultScope(
+            f"{server}:{scope}:{credentials}", personal=self._config.sharing != "org"
+        )
+
     def _scope(self, client: Client, era: Era) -> str:
         if self._only is not None:
             return "client:only"
-        org = client.org or ""
+        org = quote(client.org or "", safe="")
         match self._config.sharing:
             case "global":
                 return "global"
@@ -121,10 +134,10 @@ class Sharing:
                 return f"org:{org}"
             case "client" if era is Era.HANDSHAKE:
                 return f"client:{client.id}"
+            case _ if client.user is not None:
+                return f"user:{org}:{quote(client.user, safe='')}"
             case _:
-                # Modern requests stand alone: a nobody has no session to keep apart.
-                nobody = client.id if era is Era.HANDSHAKE else ""
-                return f"user:{org}:{client.user or nobody}"
+                return f"subject:{org}:{quote(client.principal.subject, safe='')}"
 
 
 def _place(config: ServerConfig) -> str:

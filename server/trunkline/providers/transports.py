@@ -1,6 +1,7 @@
 """How each kind of server is reached: from its configuration to a way to open a channel."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -14,18 +15,21 @@ from trunkline.downstream.stdio import open_stdio
 from trunkline.downstream.streamable_http import open_streamable_http
 from trunkline.models import Era
 from trunkline.providers.memory import open_memory
+from trunkline.providers.personal import NoTokens, PersonalConnect, Tokens
 from trunkline.settings import DownstreamSettings
 
 log = structlog.get_logger(__name__)
 
 
-def connect_to(config: ServerConfig, settings: DownstreamSettings, client: HttpClient) -> Connect:
-    """How to open a channel to a server of mcp.json."""
-    if config.transport == "stdio":
-        return lambda: open_stdio(config, settings, on_log=_log_of(config.name))
-    if config.transport == "sse":
-        return lambda: open_sse(config, settings, client)
-    return lambda: open_streamable_http(config, settings, client)
+def connect_to(
+    config: ServerConfig,
+    settings: DownstreamSettings,
+    client: HttpClient,
+    tokens: Tokens | None = None,
+) -> Connect:
+    """How to open a channel to a server of mcp.json. *tokens* are those of people."""
+    reach = partial(_connect_to, settings=settings, client=client)
+    return PersonalConnect(config, reach, tokens or NoTokens()) if config.mapped else reach(config)
 
 
 def plugin_channel(server: FastMCP[Any], name: str) -> Connect:
@@ -36,6 +40,16 @@ def plugin_channel(server: FastMCP[Any], name: str) -> Connect:
     work, and modern clients are bridged to them as to any handshake server.
     """
     return lambda: open_memory(server, name, eras={Era.HANDSHAKE})
+
+
+def _connect_to(
+    config: ServerConfig, *, settings: DownstreamSettings, client: HttpClient
+) -> Connect:
+    if config.transport == "stdio":
+        return lambda: open_stdio(config, settings, on_log=_log_of(config.name))
+    if config.transport == "sse":
+        return lambda: open_sse(config, settings, client)
+    return lambda: open_streamable_http(config, settings, client)
 
 
 def _log_of(server: str) -> Callable[[str], None]:

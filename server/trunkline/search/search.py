@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Final
+from uuid import UUID
 
 from trunkline.catalog.catalog import Catalog
 from trunkline.catalog.offer import Entry
 from trunkline.catalog.view import View
-from trunkline.errors import IndexFailure, InvalidArguments
+from trunkline.errors import IndexFailure, InvalidArguments, OrgNotFound
 from trunkline.index.index import Match, Query
-from trunkline.models import KINDS, Kind
+from trunkline.models import KINDS, Kind, Principal, Scope
 from trunkline.search.cards import CardShelf
 from trunkline.search.collapse import Candidate, collapse
 from trunkline.search.remembered import RememberedSearcher
@@ -33,6 +34,9 @@ SPARE: Final = 4
 
 LONGEST: Final = 10_000
 """Characters of a query that are read. Nobody's need takes more."""
+
+NOBODYS: Final = UUID(int=0)
+"""The scope of an organisation that has nothing of its own yet: it finds what is everybody's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,22 +90,22 @@ class Search:
     ) -> None:
         self._catalog, self._searcher, self._cards, self._scope = catalog, searcher, cards, scope
 
-    async def find(self, request: Request, org: str | None) -> Found:
+    async def find(self, request: Request, principal: Principal) -> Found:
         """
-        The best hits among what *org* may see.
+        The best hits among what somebody may see.
 
         Words that say nothing find nothing. Raises `InvalidArguments` for a filter or a limit that
-        makes no sense, `OrgNotFound`, and `IndexFailure`.
+        makes no sense, and `IndexFailure`.
         """
-        view = self._catalog.snapshot.view(org)
-        scope = self._scope(org)
+        view = self._catalog.snapshot.seen_by(principal)
+        scope = self._scope_of(principal.org)
         cards = self._cards.of(scope)
         _check(request, view, cards.names if cards is not None else ())
         limit = min(request.limit, MOST)
         filters = Query(
             org=scope,
             kinds=frozenset(request.kinds) or None,
-            servers=frozenset(request.servers) or None,
+            servers=frozenset(request.servers) or _within(principal.scope, view),
             skills=frozenset(request.skills) or None,
             limit=limit * SPARE,
         )
@@ -110,6 +114,12 @@ class Search:
         )
         hits = _hits(answer.matches, view, scope, request.min_score)
         return Found(hits[:limit], answer.strategy, answer.degraded, answer.skills)
+
+    def _scope_of(self, org: str | None) -> Org:
+        try:
+            return self._scope(org)
+        except OrgNotFound:
+            return NOBODYS
 
 
 def _hits(matches: Iterable[Match], view: View, scope: Org, least: float | None) -> list[Hit]:
@@ -142,6 +152,11 @@ def _hits(matches: Iterable[Match], view: View, scope: Org, least: float | None)
         )
         for hit in collapse(candidates)
     ]
+
+
+def _within(scope: Scope, view: View) -> frozenset[str] | None:
+    """The servers to ask about, so that what may not be seen takes no hit's place; None for all."""
+    return None if scope.permits_all else view.providers
 
 
 def _check(request: Request, view: View, skills: Collection[str]) -> None:

@@ -40,6 +40,9 @@ class Standing:
         self.is_new = is_new
         """Whether nothing can have been stored in it yet."""
 
+        self.can_be = True
+        """Whether there can be a server at all: our own does not come with every platform."""
+
         self.not_started: StorageError | SystemRefusal | None = None
         """Why our own server could not be started."""
 
@@ -72,6 +75,7 @@ async def standing_database(
         except ImportError:
             database = await stack.enter_async_context(open_pool(NOWHERE, settings))
             standing = Standing(database, is_embedded=True, is_new=True)
+            standing.can_be = False
             standing.not_started = EmbeddedFailed(
                 "Trunkline's own PostgreSQL does not come with this platform. Set DATABASE_URL to "
                 "a PostgreSQL of yours, so that what is added lasts."

@@ -1,0 +1,1 @@
+"""Who may do what: identity, credentials, policy, limits, audit, and what is never shown."""

@@ -1,0 +1,1 @@
+"""Who asks: keys, tokens, and what is done about those who guess."""

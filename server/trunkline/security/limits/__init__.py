@@ -1,0 +1,1 @@
+"""How often, how many at a time and how large."""

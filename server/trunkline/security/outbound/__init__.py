@@ -1,0 +1,1 @@
+"""Where URLs may lead that people enter."""

@@ -1,0 +1,1 @@
+"""What an organisation allows, and how risky tools are."""
