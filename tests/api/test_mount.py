@@ -64,6 +64,9 @@ async def test_a_key_says_who_comes(office: Office, tmp_path: Path) -> None:
     assert (me.json()["org"], me.json()["role"]) == ("acme", "admin")
     assert them.json()["subject"] == f"key:{made.json()['key']['id']}"
     assert nobody.status_code == 401
+    assert nobody.headers["content-type"] == "application/problem+json"
+    assert nobody.json()["code"] == "identity_required"
+    assert nobody.headers["www-authenticate"].startswith("Bearer")
 
 
 async def test_names_are_read_as_they_were_written(office: Office, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -42,6 +43,9 @@ from trunkline.settings import AuthSettings
 from trunkline.wire import INTERNAL_ERROR, INVALID_REQUEST
 
 log: Any = structlog.get_logger(__name__)
+
+API: Final = "/api/"
+"""Where the REST API is, which has a form of its own for what goes wrong."""
 
 CREDENTIAL: Final = "trunkline.credential"
 """Where a request's scope has the `Credential` that it came with."""
@@ -142,7 +146,7 @@ class Identity:
             address = _address(scope) or ""
             log.info("request.refused", code=error.code, address=address)
             self._on_refused(error.code, None, str(error), address)
-        return answer(error, self._challenges.headers(error, scope))
+        return answer(error, scope["path"], self._challenges.headers(error, scope))
 
 
 class LocalOnly:
@@ -186,8 +190,21 @@ def while_identified(scope: Scope) -> Generator[None]:
             yield
 
 
-def answer(error: Refused, headers: dict[str, str] | None = None) -> Response:
-    """A refusal as an HTTP answer, with its code in `error.data.code`."""
+def answer(error: Refused, path: str, headers: dict[str, str]) -> Response:
+    """
+    A refusal as an HTTP answer, in the words of whoever answers at that path.
+
+    The API speaks RFC 9457; to everybody else it is a JSON-RPC error, its code in `data.code`.
+    """
+    if path.startswith(API):
+        problem = {
+            "type": "about:blank",
+            "title": HTTPStatus(error.status).phrase,
+            "status": error.status,
+            "detail": str(error),
+            "code": error.code,
+        }
+        return JSONResponse(problem, error.status, headers, media_type="application/problem+json")
     rpc_code = INVALID_REQUEST if error.status < 500 else INTERNAL_ERROR
     said = ErrorData(code=rpc_code, message=str(error), data={"code": error.code})
     body = JSONRPCError(jsonrpc="2.0", id=None, error=said).model_dump_json(exclude_unset=True)
