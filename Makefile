@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup run test check format bench bench-search conformance faults fuzz lock clean help
+.PHONY: setup run test check format bench bench-search bench-security conformance faults fuzz lock clean help
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ conformance: $(READY) ## Run the official suite against the fixture, directly an
 bench: $(READY) ## Measure the registry
 	$(BIN)/python -m bench.registry
 
+bench-security: $(READY) ## Measure what identity, policy, limits and audit add to a call
+	$(BIN)/python -m bench.security
+
 bench-search: $(READY) ## Measure how well and how fast tools are found
 	$(BIN)/python -m bench.search
 
@@ -52,6 +55,7 @@ fuzz: $(READY) ## Send random requests at length; says the seed that repeats the
 
 faults: $(READY) ## Run the tests about misbehaving servers, in full
 	TRUNKLINE_TEST_ROUNDS=200 $(BIN)/pytest --timeout 600 tests/faults
+	TRUNKLINE_TEST_SECONDS=60 $(BIN)/pytest --timeout 600 tests/journeys/test_organisations.py
 
 lock: $(READY) ## Resolve the dependencies again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

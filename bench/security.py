@@ -1,131 +1,159 @@
 """
-What a call pays for being limited and audited, and for knowing who makes it.
+What a call pays for being somebody's: identity, policy, limits and audit, wired as they are served.
 
-    python -m bench.security [--calls 100000] [--results 300]
+    python -m bench.security [--calls 3000] [--rounds 5]
 
-Each line is CPU time per call, in microseconds and as a multiple of an empty loop: first what is on
-the path of a call, then what is done for it behind, where no call waits. Identity is a stand-in: a
-look into a dict by the hash of a header. All runs in one thread, with nothing to wait for, so
-the figures add up; the database's own work is not in them.
+CPU time of this process per call, in microseconds, and as a multiple of the same call without a
+gate. The whole of Trunkline runs, with a database and a tool of a plugin behind it; what is timed
+begins where a request has its headers (identity) and where it has been read (the call). The clock
+is stopped when the audit has written everything down, so what is done behind a call is in its
+price. The database's own work, in another process, is not. Of all rounds the quickest counts.
 """
 
 import argparse
+import asyncio
 import time
-from collections.abc import Callable
-from hashlib import sha256
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
-from trunkline.models import LOCAL, Json, Principal
-from trunkline.security.audit.audit import Audit
-from trunkline.security.audit.chain import line_of
-from trunkline.security.audit.entries import Entries, Event
-from trunkline.security.limits.limits import Limits
-from trunkline.security.limits.results import LargeResults
-from trunkline.security.limits.rules import Rules
-from trunkline.settings import AuditSettings
+from tests.gateway_under_test import Gateway, gateway
+from tests.tenants import add_key
 
+from trunkline.cli.serve import identify
+from trunkline.dispatch import Dispatch
+from trunkline.models import PRINCIPAL, Client, Era, Json, Principal
+from trunkline.security.gate import Gate
+from trunkline.settings import LimitSettings
+
+PLUGIN: Final = '''
+"""A tool that answers at once."""
+from trunkline import Plugin
+plugin = Plugin("quick", summary="Answers at once.")
+
+@plugin.tool
+def answer(query: str, repo: str, limit: int) -> str:
+    """An answer."""
+    return "x" * 300
+'''
+POLICY: Final = """
+[default]
+deny = ["shell", "github/delete_*", "*/drop_*"]
+[default.risk]
+"quick/answer" = "LOW"
+[default.limits.tool]
+"quick/*" = { calls_per_minute = 1000000000 }
+"""
 MANY: Final = 1_000_000_000
-POLICY: Final[Json] = {
-    "key": {"calls_per_minute": MANY, "result_bytes": 8 * 1024 * 1024, "concurrent": 100},
-    "org": {"calls_per_minute": MANY},
-    "tool": {"github/*": {"calls_per_minute": MANY}},
-}
+LIMITS: Final = LimitSettings(calls_per_minute=MANY, org_calls_per_minute=MANY)
 ARGUMENTS: Final[Json] = {"query": "is:open label:bug", "repo": "acme/widgets", "limit": 20}
+CALL: Final[Json] = {"name": "quick__answer", "arguments": ARGUMENTS}
 
-Step = Callable[[], object]
-
-
-class Bench:
-    """Everything that a call meets, with nothing behind it."""
-
-    def __init__(self, calls: int, results: int) -> None:
-        headers = [f"Bearer tk_{number:06}_{'x' * 32}" for number in range(100)]
-        self._principals = {
-            sha256(header.encode()).digest(): Principal(
-                subject=f"key:{number}", org=f"org{number % 10}", user="ada"
-            )
-            for number, header in enumerate(headers)
-        }
-        self._headers, self._turn = headers, 0
-        self.limits = Limits(Rules(), lambda _: POLICY)
-        self.large = LargeResults(1024 * 1024)
-        self.audit = Audit(AuditSettings(queue=calls * 2), [], Path(), face="http")
-        self.result: Json = {"content": [{"type": "text", "text": "x" * results}]}
-
-    def identify(self) -> Principal:
-        self._turn = (self._turn + 1) % len(self._headers)
-        return self._principals[sha256(self._headers[self._turn].encode()).digest()]
-
-    def limit(self, who: Principal) -> None:
-        with self.limits.admit(who, "github", "search", ARGUMENTS) as admission:
-            self.large.fit("tools/call", self.result, who, admission.result_bytes)
-
-    def enter(self, who: Principal) -> None:
-        self.audit.record(
-            Event.ended(
-                "tools/call",
-                who,
-                result=self.result,
-                server="github",
-                own_name="search",
-                name="github__search",
-                arguments=ARGUMENTS,
-                seconds=0.0123,
-            )
-        )
-
-    def whole(self) -> None:
-        """One call's share of identity, limits and audit."""
-        who = self.identify()
-        self.limit(who)
-        self.enter(who)
+Step = Callable[[], Awaitable[object]]
 
 
-def seconds_of(step: Step, calls: int) -> float:
-    """CPU seconds one step takes, over so many."""
+@dataclass(frozen=True)
+class Somebody:
+    """A client that is neither told nor asked anything."""
+
+    client: Client
+    log_level: None = None
+    standing: None = None
+
+    async def ask(self, method: str, params: Json | None) -> Json:
+        raise NotImplementedError
+
+    async def tell(self, method: str, params: Json | None) -> None:
+        raise NotImplementedError
+
+
+def identity(running: Gateway, key: str) -> tuple[Step, Json]:
+    """A request that has to say who it is, up to where it would be read; and its scope."""
+    scope: dict[str, Any] = {
+        "type": "http",
+        "path": "/mcp",
+        "query_string": b"",
+        "client": ("127.0.0.1", 50000),
+        "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())],
+    }
+
+    async def read(scope: Any, receive: Any, send: Any) -> None: ...
+
+    async def nothing(*_: Any) -> Any: ...
+
+    door = identify(running.app, running.identities)(read)
+
+    async def step() -> None:
+        await door(scope, nothing, nothing)
+
+    return step, scope
+
+
+def call(dispatch: Dispatch, principal: Principal, gate: Gate | None) -> Step:
+    """A call of the plugin's tool, through *gate*."""
+    caller = Somebody(
+        Client(id="bench", principal=principal, era=Era.MODERN, protocol_version="2026-07-28")
+    )
+
+    async def step() -> None:
+        dispatch.gate = gate
+        result = await dispatch.request("tools/call", CALL, caller)
+        assert not result.get("isError"), result
+
+    return step
+
+
+async def seconds_of(step: Step, calls: int, gate: Gate) -> float:
+    """CPU seconds one step takes, over so many, until the audit has written all of it."""
     started = time.process_time()
-    for _ in range(calls):
-        step()
+    for number in range(calls):
+        await step()
+        if number % 100 == 0:
+            await asyncio.sleep(0)  # what is behind the calls has its turn, as it has when served
+    while gate.audit.waiting:  # noqa: ASYNC110 - there is no event to wait for
+        await asyncio.sleep(0.01)
     return (time.process_time() - started) / calls
 
 
-def nothing() -> None:
-    """What the loop itself costs is the unit."""
-
-
-def rows(calls: int, results: int) -> list[tuple[str, float]]:
-    """Each part, and its CPU seconds per call."""
-    bench = Bench(calls, results)
-    who = bench.identify()
-    found = [
-        ("empty loop", seconds_of(nothing, calls)),
-        ("identity (stand-in)", seconds_of(bench.identify, calls)),
-        ("limits and size of the result", seconds_of(lambda: bench.limit(who), calls)),
-        ("limits, the local user", seconds_of(lambda: bench.limit(LOCAL), calls)),
-        ("audit", seconds_of(lambda: bench.enter(who), calls)),
-    ]
-    bench = Bench(calls, results)
-    found.append(("all of it on the path", seconds_of(bench.whole, calls)))
-    event = Event.ended("tools/call", who, arguments=ARGUMENTS, name="github__search")
-    for what, keeps in (("entry", False), ("entry with arguments", True)):
-        entries = Entries("http", lambda _, keeps=keeps: keeps)
-        step = entries.of
-        found.append((f"behind: {what}", seconds_of(lambda step=step: step(event), calls // 10)))
-    row = Entries("http", lambda _: False).of(event)
-    line = seconds_of(lambda: line_of(row, with_hash=True), calls // 10)
-    return [*found, ("behind: JSON line", line)]
+async def measure(calls: int, rounds: int) -> dict[str, float]:
+    """CPU seconds of each, the quickest of all rounds."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "plugins").mkdir()
+        (folder / "plugins" / "quick.py").write_text(PLUGIN)
+        (folder / "policy.toml").write_text(POLICY)
+        plugins = (folder / "plugins",)
+        async with gateway({}, folder, plugins=plugins, identified=True, limits=LIMITS) as running:
+            key = await add_key(running, "acme", "bench")
+            dispatch, gate = running.app.dispatch, running.app.safeguards.gate
+            identified, scope = identity(running, key)
+            await identified()
+            who: Principal = scope[PRINCIPAL]
+            steps = {
+                "call without a gate": call(dispatch, who, None),
+                "call with policy, limits and audit": call(dispatch, who, gate),
+                "identity by key": identified,
+            }
+            found = dict.fromkeys(steps, float("inf"))
+            for _ in range(rounds):
+                for what, step in steps.items():
+                    found[what] = min(found[what], await seconds_of(step, calls, gate))
+            dispatch.gate = gate
+            return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=100_000)
-    parser.add_argument("--results", type=int, default=300, help="characters of a result")
+    parser.add_argument("--calls", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    found = rows(given.calls, given.results)
-    unit = found[0][1]
-    for what, seconds in found:
-        print(f"{what:<32}{seconds * 1e6:8.2f} µs{seconds / unit:9.1f} x")  # noqa: T201
+    found = asyncio.run(measure(given.calls, given.rounds))
+    bare, gated, identified = found.values()
+    found["all that is added"] = gated - bare + identified
+    for what, seconds in found.items():
+        print(f"{what:<36}{seconds * 1e6:8.1f} µs{seconds / bare:8.2f} x")  # noqa: T201
 
 
 if __name__ == "__main__":

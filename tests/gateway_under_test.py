@@ -92,7 +92,8 @@ async def gateway(
         identities_of(app) as identities,
         asyncio.TaskGroup() as tasks,
     ):
-        http = http_face(app, identify(app, identities) if identified else LOCAL_ONLY)
+        identity = identify(app, identities) if identified else LOCAL_ONLY
+        http = http_face(app, identity, is_closed=lambda: identified and identities.is_closed)
         tasks.create_task(
             serve_http(http, chosen.http, on_listening=listening.set_result, stop=stop)
         )

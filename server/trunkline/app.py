@@ -100,7 +100,7 @@ class App:
         return None if reason is None or reason.trouble == "starting" else reason
 
     def troubles(self) -> list[Trouble]:
-        """What is not as it should be: the database, the cache, then servers and plugins."""
+        """What is not as it should be, for anybody to read: nothing of an organisation."""
         found: list[Trouble] = []
         gate = self.safeguards.gate
         named = {
@@ -113,7 +113,7 @@ class App:
             if error is not None:
                 found.append(Trouble(what, error.code, SECRETS.mask(str(error))))
         for report in self.reports():
-            if report.state in (State.DEGRADED, State.ERROR):
+            if report.org is None and report.state in (State.DEGRADED, State.ERROR):
                 reason = report.last_error or report.reason
                 found.append(Trouble(f"server {report.name}", report.state.lower(), reason))
         return found

@@ -75,7 +75,7 @@ class Dispatch:
             view = self._catalog.snapshot.seen_by(client.principal)
             entry, theirs = _RESOLVE[method](view, params)
         except TrunklineError as error:
-            self._enter_unknown(method, params, client, error)
+            self.enter_refused(method, params, client, error)
             raise
         repeatable = method != "tools/call" or entry.is_safe_to_repeat
         return Target(self._catalog.provider_of(entry), method, theirs, entry, repeatable)
@@ -87,8 +87,28 @@ class Dispatch:
         Raises `RpcError` or `DownstreamError`, and what the gate refuses with: `CallRefused`,
         `LimitReached`, `AuditFull`, ...
         """
+        return await self._passed(target, caller, self._answer)
+
+    async def subscribe(self, target: Target, caller: Caller) -> str:
+        """
+        Have changes of a resource reported, if it may be read. Raises like `send`.
+
+        Returns the audience whose reports the caller is to hear.
+        """
+        audience: list[str] = []
+
+        async def run(target: Target, caller: Caller) -> Json:
+            audience.append(await target.provider.subscribe(target.params["uri"], caller))
+            return {}
+
+        await self._passed(target, caller, run)
+        return audience[0]
+
+    async def _passed(
+        self, target: Target, caller: Caller, run: Callable[[Target, Caller], Awaitable[Json]]
+    ) -> Json:
         if (gate := self.gate) is None:
-            return await self._answer(target, caller)
+            return await run(target, caller)
         principal, entry = caller.client.principal, target.entry
         await gate.audit.room(principal)
         with self._record(gate, target, principal) as record:
@@ -96,7 +116,7 @@ class Dispatch:
             with gate.limits.admit(principal, entry.provider, entry.own, target.params) as admitted:
                 if decision.action is Action.ASK:
                     await gate.approvals.require(_risky(target, decision), caller)
-                result = record.result = await self._answer(target, caller)
+                result = record.result = await run(target, caller)
                 return gate.results.fit(target.method, result, principal, admitted.result_bytes)
 
     def may_ask(self, target: Target, client: Client) -> bool:
@@ -139,10 +159,13 @@ class Dispatch:
 
     def kept(self, params: Json, client: Client) -> Json | None:
         """The rest of a result that was too large to be sent; None if none is asked for."""
-        uri = params.get("uri")
-        if self.gate is None or not self.gate.results.owns(uri):
+        uri, gate = params.get("uri"), self.gate
+        if gate is None or not gate.results.owns(uri):
             return None
-        return self.gate.results.read(str(uri), client.principal)
+        values = {"server": OURS, "own_name": uri, "name": uri}
+        with Record(gate.audit, "resources/read", client.principal, **values) as record:
+            record.result = gate.results.read(str(uri), client.principal)
+            return record.result
 
     # -- the gate -----------------------------------------------------------------------------
 
@@ -172,10 +195,10 @@ class Dispatch:
             arguments=target.params.get("arguments"),
         )
 
-    def _enter_unknown(
+    def enter_refused(
         self, method: str, params: Json, client: Client, error: TrunklineError
     ) -> None:
-        """Somebody asked for what is not there, or is not theirs."""
+        """Somebody asked for what is not there, is not theirs, or cannot be understood."""
         if self.gate is not None:
             asked = params.get("name", params.get("uri"))
             name = asked if isinstance(asked, str) else None
@@ -193,7 +216,13 @@ class Dispatch:
         entered = arguments if isinstance(arguments, dict) else None
         with (
             Record(
-                gate.audit, "tools/call", principal, server=OURS, name=name, arguments=entered
+                gate.audit,
+                "tools/call",
+                principal,
+                server=OURS,
+                own_name=name,
+                name=name,
+                arguments=entered,
             ) as record,
             gate.limits.admit(principal, OURS, name, arguments),
         ):
@@ -219,7 +248,7 @@ def _risky(target: Target, decision: Decision) -> RiskyCall:
 
 def _asked_with(target: Target) -> Json:
     """What a person is shown of a request beside its target."""
-    if target.method == "resources/read":
+    if target.method in ("resources/read", "resources/subscribe"):
         return {"uri": target.params["uri"]}
     return target.params.get("arguments") or {}
 

@@ -1,18 +1,20 @@
 -- Approvals. Whose clock counts is the database's, so that replicas need not agree on the time.
 
 -- name: take
--- $1 call hash
+-- $1 org id, $2 call hash
 -- Uses up the approval of a call, for at most one caller: whoever comes second waits for the first
 -- and finds the row used. What comes back instead is a denial that still stands, or nothing.
 WITH taken AS (
     UPDATE mcp.approvals SET state = 'used', used_at = now()
-    WHERE call_hash = $1 AND state = 'approved' AND expires_at > now()
+    WHERE call_hash = $2 AND org_id IS NOT DISTINCT FROM $1
+      AND state = 'approved' AND expires_at > now()
     RETURNING *
 ), found AS (
     SELECT * FROM taken
     UNION ALL
     SELECT * FROM mcp.approvals
-    WHERE call_hash = $1 AND state = 'denied' AND expires_at > now()
+    WHERE call_hash = $2 AND org_id IS NOT DISTINCT FROM $1
+      AND state = 'denied' AND expires_at > now()
 )
 SELECT found.*, orgs.name AS org_name
 FROM found LEFT JOIN mcp.orgs ON orgs.id = found.org_id;
@@ -23,10 +25,11 @@ FROM found LEFT JOIN mcp.orgs ON orgs.id = found.org_id;
 SELECT pg_advisory_xact_lock(hashtextextended('approvals ' || coalesce($1::uuid::text, '') || $2, 0));
 
 -- name: expire
--- $1 call hash
+-- $1 org id, $2 call hash
 -- Makes room for a new request in the place of one that nobody came to.
 UPDATE mcp.approvals SET state = 'expired'
-WHERE call_hash = $1 AND state IN ('pending', 'approved', 'denied') AND expires_at <= now();
+WHERE call_hash = $2 AND org_id IS NOT DISTINCT FROM $1
+  AND state IN ('pending', 'approved', 'denied') AND expires_at <= now();
 
 -- name: count_pending
 -- $1 org id, $2 subject, $3 call hash
@@ -39,12 +42,12 @@ WHERE subject = $2 AND org_id IS NOT DISTINCT FROM $1 AND state = 'pending'
 -- $1 id, $2 org id, $3 call hash, $4 subject, $5 user, $6 server, $7 tool, $8 arguments, $9 risk,
 -- $10 four eyes, $11 seconds an approval is valid, $12 seconds a request is pending
 -- The open request of a call, made if there is none. Writing the state it has makes the row come
--- back either way.
+-- back either way; one of another organisation neither changes nor comes back.
 INSERT INTO mcp.approvals (id, org_id, call_hash, subject, user_name, server, tool, arguments, risk,
     four_eyes, valid_for, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + make_interval(secs => $12))
 ON CONFLICT (call_hash) WHERE state IN ('pending', 'approved', 'denied')
-DO UPDATE SET state = approvals.state
+DO UPDATE SET state = approvals.state WHERE approvals.org_id IS NOT DISTINCT FROM EXCLUDED.org_id
 RETURNING *, (SELECT name FROM mcp.orgs WHERE orgs.id = approvals.org_id) AS org_name;
 
 -- name: approve

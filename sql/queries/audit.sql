@@ -19,8 +19,9 @@ ON CONFLICT (chain, place) DO NOTHING;
 
 -- name: find
 -- $1 organisation, $2 pattern of subject or user, $3 pattern of action, target or name, $4 outcome,
--- $5 since, $6 after this id, $7 how many
--- The newest entries that fit, the newest first. NULL fits everything.
+-- $5 since, $6 after this id, $7 before this id, $8 how many
+-- The newest entries that fit, the newest first. NULL fits everything. Ids go up with time, so this
+-- is the primary key read backwards, or the organisation's part of idx_audit_org.
 SELECT * FROM mcp.audit
 WHERE ($1::text IS NULL OR org = $1)
   AND ($2::text IS NULL OR subject LIKE $2 OR user_name LIKE $2)
@@ -28,7 +29,8 @@ WHERE ($1::text IS NULL OR org = $1)
   AND ($4::text IS NULL OR outcome = $4)
   AND ($5::timestamptz IS NULL OR at >= $5)
   AND ($6::bigint IS NULL OR id > $6)
-ORDER BY id DESC LIMIT $7;
+  AND ($7::bigint IS NULL OR id < $7)
+ORDER BY id DESC LIMIT $8;
 
 -- name: walk
 -- $1 chain, $2 place, $3 how many

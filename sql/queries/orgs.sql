@@ -8,5 +8,9 @@ INSERT INTO mcp.orgs (name) VALUES ($1)
 ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name
 RETURNING id;
 
+-- name: find
+-- $1 name
+SELECT id FROM mcp.orgs WHERE name = $1;
+
 -- name: list_all
 SELECT name, id FROM mcp.orgs ORDER BY name;

@@ -1,9 +1,5 @@
 -- The vault. What is stored is sealed before it comes here; org null is whoever has no organisation.
 
--- name: org_id
--- $1 name of an organisation
-SELECT id FROM mcp.orgs WHERE name = $1;
-
 -- name: find
 -- $1 org id, $2 user, $3 name
 SELECT key_id, wrapped_key, sealed FROM mcp.vault

@@ -13,6 +13,7 @@ from tests.api.office import Office
 from trunkline.models import Role
 from trunkline.security.identity.credentials import CredentialInvalid
 from trunkline.security.identity.keys import Keys
+from trunkline.storage.repositories.keys import AllKeys
 
 pytestmark = pytest.mark.anyio
 
@@ -132,7 +133,7 @@ async def test_nobody_makes_a_key_that_goes_beyond_them(office: Office) -> None:
     assert "allowed 'jira/*'" in await refused(office, "limited", allow=["github/x", "jira/*"])
     assert "cannot act for 'globex'" in await refused(office, "limited", orgs=["globex"])
     assert "another organisation" in await refused(office, "limited", org="globex")
-    assert await office.keys.list_all() == []
+    assert await AllKeys(office.database).list_all() == []
 
 
 async def test_within_their_own_they_make_what_they_like(office: Office) -> None:
@@ -158,7 +159,7 @@ async def test_the_secret_of_a_key_that_goes_beyond_somebody_is_not_shown_to_the
 
     assert answer.status_code == 403
     assert "secret" not in answer.json()
-    (kept,) = await office.keys.list_all()
+    (kept,) = await AllKeys(office.database).list_all()
     assert kept == wide
 
 

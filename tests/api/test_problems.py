@@ -13,6 +13,7 @@ from trunkline.security.audit.audit import AuditFull
 from trunkline.security.limits.limits import LimitReached
 from trunkline.settings import DatabaseSettings
 from trunkline.storage.pool import open_pool
+from trunkline.storage.repositories.keys import AllKeys
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +105,7 @@ async def test_what_cannot_be_recorded_is_not_done(office: Office) -> None:
     answer = await office.ask("admin", "DELETE", f"/keys/{key.id}")
 
     assert (answer.status_code, answer.json()["code"]) == (503, "audit_full")
-    assert (await office.keys.list_all()) == [key]
+    assert (await AllKeys(office.database).list_all()) == [key]
     assert (await office.ask("admin", "GET", "/keys")).status_code == 200
 
 

@@ -21,7 +21,7 @@ class Shelf:
     rules: ToolRules = field(default_factory=ToolRules)
     status: Status = field(default_factory=lambda: Status(State.CONNECTED))
     on_change: Callable[[Any], None] | None = None
-    on_updated: Callable[[str, Json], None] | None = None
+    on_updated: Callable[[str, str, Json], None] | None = None
 
     @property
     def id(self) -> ProviderId:
@@ -38,7 +38,7 @@ class Shelf:
     def result_scope(self, client: Client) -> ResultScope | None:
         return None
 
-    async def subscribe(self, uri: str, caller: Caller) -> None:
+    async def subscribe(self, uri: str, caller: Caller) -> str:
         raise NotImplementedError
 
     async def unsubscribe(self, uri: str, caller: Caller) -> None:

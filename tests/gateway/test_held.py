@@ -154,3 +154,20 @@ async def test_leaving_cancels_what_is_still_held_open() -> None:
         await calls.start(wait, Requester(), "b")
 
     assert cancelled.is_set()
+
+
+async def test_a_call_that_crashes_is_its_callers_trouble_and_no_other_calls(
+    held: HeldCalls,
+) -> None:
+    async def crash(caller: Caller) -> Json:
+        raise KeyError("bug")
+
+    asked = await held.start(greet, Requester(), "b")
+    with pytest.raises(KeyError, match="bug"):
+        await held.start(crash, Requester(), "b")
+    (key,) = asked["inputRequests"]
+    answers = {key: {"action": "accept", "content": {"name": "Ada"}}}
+
+    result = await held.resume(asked["requestState"], answers, Requester(), "b")
+
+    assert result == {"content": {"name": "Ada"}}

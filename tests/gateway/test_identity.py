@@ -29,7 +29,7 @@ from trunkline.security.identity.identities import Identities, is_loopback, open
 from trunkline.security.identity.keys import make_secret
 from trunkline.settings import AuthSettings, DatabaseSettings
 from trunkline.storage.pool import Database, open_pool
-from trunkline.storage.repositories.keys import KeyRepository, NewKey
+from trunkline.storage.repositories.keys import AllKeys, KeyRepository, NewKey
 from trunkline.storage.repositories.orgs import OrgRepository
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ class Entrance:
         return secret.key
 
     async def revoke(self, key: str) -> None:
-        (row,) = [row for row in await KeyRepository(self.database).list_all() if row.id in key]
+        (row,) = [row for row in await AllKeys(self.database).list_all() if row.id in key]
         await KeyRepository(self.database).revoke(row.org_id, row.id)
 
     async def ask(
@@ -306,7 +306,7 @@ async def test_the_last_use_of_a_key_is_written_before_the_end(tmp_path: Path) -
     async with entrance(tmp_path) as door:
         await door.ask(await door.key())
     async with open_pool(database_of(tmp_path), DatabaseSettings()) as database:
-        (row,) = await KeyRepository(database).list_all()
+        (row,) = await AllKeys(database).list_all()
 
     assert row.last_used_at is not None
 

@@ -122,3 +122,19 @@ async def test_what_a_revoked_key_listens_to_ends(tmp_path: Path) -> None:
         after = await http.post(running.mcp, json=message, headers=headers)
 
     assert after.status_code == 401
+
+
+async def test_whoever_asks_whether_we_are_ready_is_told_no_reasons_once_a_key_exists(
+    tmp_path: Path,
+) -> None:
+    servers = {"away": {"url": "http://127.0.0.1:1/mcp"}}
+    async with (
+        gateway(servers, tmp_path, identified=True) as trunkline,
+        httpx2.AsyncClient() as stranger,
+    ):
+        open_to_all = (await stranger.get(f"{trunkline.url}/ready")).json()["degraded"]
+        await add_key(trunkline, "laptop")
+        closed = (await stranger.get(f"{trunkline.url}/ready")).json()["degraded"]
+
+    assert "127.0.0.1:1" in open_to_all[0]["reason"]
+    assert closed == [{"what": "server away", "code": "error"}]

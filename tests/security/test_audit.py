@@ -35,7 +35,12 @@ from trunkline.security.audit.redaction import MOST, redacted
 from trunkline.security.limits.limits import LimitReached
 from trunkline.settings import AuditSettings, DatabaseSettings
 from trunkline.storage.pool import Database, open_pool
-from trunkline.storage.repositories.audit import AuditFilter, AuditRepository, AuditRow
+from trunkline.storage.repositories.audit import (
+    AuditEntries,
+    AuditFilter,
+    AuditRepository,
+    AuditRow,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +136,7 @@ def verified(rows: Sequence[AuditRow]) -> Verification:
 
 
 async def stored(database: Database) -> list[AuditRow]:
-    return await AuditRepository(database).find(AuditFilter(), 100_000)
+    return await AuditEntries(database).find(None, AuditFilter(), 100_000)
 
 
 def entry(event: Event, *, keeps: bool = False) -> AuditRow:

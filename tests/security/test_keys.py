@@ -24,6 +24,7 @@ from trunkline.security.identity.keys import FORM, USE, Keys, Secret, make_secre
 from trunkline.settings import DatabaseSettings
 from trunkline.storage.pool import Database, open_pool
 from trunkline.storage.repositories.keys import (
+    AllKeys,
     KeyNameTaken,
     KeyNotFound,
     KeyRepository,
@@ -342,7 +343,7 @@ async def test_a_use_is_written_behind_and_once_a_minute(database: Database) -> 
         await keys._write_used()  # pyright: ignore[reportPrivateUsage]
         keys.credential(secret.key)
         again = dict(keys._used)  # pyright: ignore[reportPrivateUsage]
-    (after,) = await KeyRepository(database).list_all()
+    (after,) = await AllKeys(database).list_all()
 
     assert (list(noted), again) == ([row.id], {})
     assert after.last_used_at is not None
@@ -355,7 +356,7 @@ async def test_what_was_used_last_is_written_before_the_end(database: Database) 
 
     async with following(database) as keys:
         keys.credential(secret.key)
-    (after,) = await KeyRepository(database).list_all()
+    (after,) = await AllKeys(database).list_all()
 
     assert after.last_used_at is not None
 
@@ -381,7 +382,7 @@ async def test_an_organisation_has_nothing_to_do_with_the_keys_of_another(
             await one
 
     assert await keys.list_scope(globex) == await keys.list_scope(None) == []
-    assert await keys.list_scope(row.org_id) == await keys.list_live() == [row]
+    assert await keys.list_scope(row.org_id) == await AllKeys(database).list_live() == [row]
 
 
 async def test_a_name_is_taken_within_its_organisation_until_it_is_revoked(

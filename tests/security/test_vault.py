@@ -22,7 +22,7 @@ from trunkline.security.vault.vault import Secret, Vault
 from trunkline.settings import DatabaseSettings, VaultSettings
 from trunkline.storage.pool import Database, open_pool
 from trunkline.storage.repositories.orgs import OrgRepository
-from trunkline.storage.repositories.vault import VaultRepository
+from trunkline.storage.repositories.vault import VaultKeys
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +79,7 @@ async def running(vault: Vault) -> AsyncGenerator[Vault]:
 
 
 async def counts(database: Database) -> dict[str, int]:
-    return await VaultRepository(database).count_by_key()
+    return await VaultKeys(database).count_by_key()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -419,7 +419,7 @@ async def test_a_process_that_runs_meanwhile_reads_and_writes_on(dsn: str, tmp_p
 
 async def test_nothing_is_sealed_while_the_keys_are_being_changed(dsn: str, tmp_path: Path) -> None:
     async with connected(dsn) as one, connected(dsn) as two:
-        vault, ring, rows = Vault(one, keys(tmp_path)), keys(tmp_path), VaultRepository(two)
+        vault, ring, rows = Vault(one, keys(tmp_path)), keys(tmp_path), VaultKeys(two)
         await vault.put(None, "ada", "github", TOKEN)
         old, new = ring.sealing, Key.new()
         assert old is not None

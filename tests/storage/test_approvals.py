@@ -88,13 +88,13 @@ async def test_an_approval_is_used_by_one_of_many_who_look_for_it_at_once(
 ) -> None:
     rows = ApprovalRepository(pool)
     await rows.put(None, request(), most=5)
-    assert await rows.take(digest("drop")) is None
+    assert await rows.take(None, digest("drop")) is None
     await approve(rows, None)
 
-    taken = await asyncio.gather(*(rows.take(digest("drop")) for _ in range(8)))
+    taken = await asyncio.gather(*(rows.take(None, digest("drop")) for _ in range(8)))
 
     assert [one.state for one in taken if one is not None] == ["used"]
-    assert await rows.take(digest("drop")) is None
+    assert await rows.take(None, digest("drop")) is None
 
 
 async def test_an_approval_that_expires_meanwhile_is_not_used(pool: asyncpg.Pool) -> None:
@@ -103,7 +103,7 @@ async def test_an_approval_that_expires_meanwhile_is_not_used(pool: asyncpg.Pool
     await approve(rows, None)
     await let_expire(pool)
 
-    assert await rows.take(digest("drop")) is None
+    assert await rows.take(None, digest("drop")) is None
 
 
 async def test_a_request_that_has_expired_is_approved_and_denied_by_nobody(
@@ -133,7 +133,7 @@ async def test_what_was_decided_is_not_decided_again_but_an_unused_approval_can_
     assert denied is not None
     assert (denied.state, denied.decided_by) == ("denied", "key:3")
     assert await approve(rows, None) is None
-    standing = await rows.take(digest("drop"))
+    standing = await rows.take(None, digest("drop"))
     assert standing is not None
     assert standing.state == "denied"
     again = await rows.put(None, request("bbbbbbbb"), most=5)
@@ -220,4 +220,4 @@ async def test_requests_survive_the_way_down_and_up(pool: asyncpg.Pool) -> None:
         await migrations.down(connection, to=7)
         await migrations.up(connection)
 
-    assert await rows.take(digest("drop")) is not None
+    assert await rows.take(org, digest("drop")) is not None

@@ -13,6 +13,7 @@ from trunkline.storage import migrations
 from trunkline.storage.repositories.audit import (
     EXPIRED,
     PAGE,
+    AuditEntries,
     AuditFilter,
     AuditRepository,
     AuditRow,
@@ -55,7 +56,7 @@ async def test_an_entry_comes_back_as_it_was(pool: asyncpg.Pool) -> None:
 
     await audit.add([row(1, chain), full])
 
-    bare, found = await audit.find(AuditFilter(), 10)
+    bare, found = await AuditEntries(pool).find(None, AuditFilter(), 10)
     full.id, found_id = found.id, found.id
     assert found == full
     assert bare.id < found_id
@@ -119,7 +120,7 @@ async def test_old_entries_go_and_young_ones_never(pool: asyncpg.Pool) -> None:
     assert await audit.expire(30) == 2
     assert await audit.expire(30) == 0
 
-    assert [one.place for one in await audit.find(AuditFilter(), 10)] == [3, 4]
+    assert [one.place for one in await AuditEntries(pool).find(None, AuditFilter(), 10)] == [3, 4]
     async with pool.acquire() as connection:
         with pytest.raises(asyncpg.PostgresError, match="only ever added to"):
             await connection.execute("DELETE FROM mcp.audit")
@@ -135,7 +136,7 @@ async def test_more_old_entries_than_go_in_one_step_all_go(pool: asyncpg.Pool) -
 
 
 async def test_entries_are_found_by_what_is_asked_for(pool: asyncpg.Pool) -> None:
-    audit, chain = AuditRepository(pool), uuid4()
+    audit, entries, chain = AuditRepository(pool), AuditEntries(pool), uuid4()
     search = {"server": "github", "own_name": "search_code", "name": "github__search_code"}
     await audit.add(
         [
@@ -146,8 +147,8 @@ async def test_entries_are_found_by_what_is_asked_for(pool: asyncpg.Pool) -> Non
         ]
     )
 
-    async def places(**wanted: Any) -> list[int]:
-        return [one.place for one in await audit.find(AuditFilter(**wanted), 10)]
+    async def places(org: str | None = None, **wanted: Any) -> list[int]:
+        return [one.place for one in await entries.find(org, AuditFilter(**wanted), 10)]
 
     assert await places() == [1, 2, 3, 4]
     assert await places(org="acme") == [1, 3]
@@ -162,9 +163,11 @@ async def test_entries_are_found_by_what_is_asked_for(pool: asyncpg.Pool) -> Non
     assert await places(outcome="denied") == [2]
     assert await places(since=NOW + timedelta(minutes=1)) == [4]
     assert await places(org="acme", what="key.*") == [3]
-    first = (await audit.find(AuditFilter(), 10))[0].id
+    first, second, *_ = [one.id for one in await entries.find(None, AuditFilter(), 10)]
     assert await places(after=first) == [2, 3, 4]
-    assert [one.place for one in await audit.find(AuditFilter(), 2)] == [3, 4]
+    assert await places(before=second) == [1]
+    assert await places(after=first, before=second) == []
+    assert [one.place for one in await entries.find(None, AuditFilter(), 2)] == [3, 4]
 
 
 async def test_every_entry_is_walked_through_chain_by_chain(pool: asyncpg.Pool) -> None:
@@ -191,6 +194,7 @@ async def test_the_way_back_keeps_the_entries_and_their_guard(
     await migrations.up(connection)
     await audit.add([row(1, chain), row(2, chain)])
 
-    assert [one.place for one in await audit.find(AuditFilter(), 10)] == [1, 2]
+    found = await AuditEntries(connection).find(None, AuditFilter(), 10)
+    assert [one.place for one in found] == [1, 2]
     with pytest.raises(asyncpg.PostgresError, match="only ever added to"):
         await connection.execute("DELETE FROM mcp.audit")

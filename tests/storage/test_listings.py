@@ -15,8 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.storage.filling import TABLES as ALL_TABLES
-from tests.storage.filling import item, settle_all
+from tests.storage.filling import item, make_empty, settle_all
 from tests.storage.postgres import Cluster
 from trunkline.errors import StorageUnavailable
 from trunkline.models import KINDS, Json, Kind
@@ -115,8 +114,7 @@ def test_any_story_leaves_the_last_lists_stable_ids_and_an_exact_outbox(
 async def play(dsn: str, story: Story) -> None:
     """Live through a story beside a model of it."""
     connection = await asyncpg.connect(dsn)
-    everything = ", ".join(f"mcp.{table}" for table in ALL_TABLES)
-    await connection.execute(f"TRUNCATE {everything} CASCADE")
+    await make_empty(connection)
     try:
         model = Model([None])
         async with open_pool(dsn, SETTINGS) as database:
@@ -320,8 +318,7 @@ def dsn_of_its_own(empty: None, dsn: str) -> str:
 @pytest.fixture
 async def empty(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
-    everything = ", ".join(f"mcp.{table}" for table in ALL_TABLES)
-    await connection.execute(f"TRUNCATE {everything} CASCADE")
+    await make_empty(connection)
     await connection.close()
 
 

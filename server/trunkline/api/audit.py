@@ -12,8 +12,7 @@ from trunkline.api.routes import Operation
 from trunkline.errors import Forbidden, InvalidArguments
 from trunkline.models import Principal
 from trunkline.security.audit.chain import as_shown
-from trunkline.storage.repositories.audit import AuditFilter, Outcome
-from trunkline.storage.repositories.audit_pages import AuditPages
+from trunkline.storage.repositories.audit import AuditEntries, AuditFilter, Outcome
 
 router = APIRouter(tags=["audit"], route_class=Operation)
 
@@ -75,9 +74,10 @@ async def list_all(
 ) -> Page[AuditEntry]:
     """What happened in your organisation, the newest first; everywhere, if you belong to none."""
     wanted = AuditFilter(
-        org=_org(principal, org), who=who, what=what, outcome=outcome, since=_moment(since)
+        who=who, what=what, outcome=outcome, since=_moment(since), before=_id(cursor)
     )
-    rows = await AuditPages(on.database).before(_id(cursor), wanted, limit + 1)
+    rows = await AuditEntries(on.database).find(_org(principal, org), wanted, limit + 1)
+    rows.reverse()
     following = to_cursor((str(rows[limit - 1].id),)) if len(rows) > limit else None
     items = [AuditEntry.model_validate(as_shown(row)) for row in rows[:limit]]
     return Page(items=items, next=following)

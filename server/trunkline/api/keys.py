@@ -22,7 +22,7 @@ from trunkline.api.routes import Operation, tell_target
 from trunkline.errors import InvalidArguments, OrgNotFound
 from trunkline.models import Principal, Role, Scope
 from trunkline.security.identity.keys import make_secret
-from trunkline.storage.repositories.keys import KeyNotFound, KeyRepository, KeyRow, NewKey
+from trunkline.storage.repositories.keys import AllKeys, KeyNotFound, KeyRepository, KeyRow, NewKey
 from trunkline.storage.repositories.orgs import OrgRepository
 
 router = APIRouter(tags=["keys"], route_class=Operation)
@@ -214,11 +214,10 @@ async def rotate(
 
 async def _rows(on: Backing, principal: Principal) -> list[KeyRow]:
     """The keys that somebody administers."""
-    keys = KeyRepository(on.database)
     if principal.is_global:
-        return await keys.list_all()
+        return await AllKeys(on.database).list_all()
     try:
-        return await keys.list_scope(await on.scope_of(principal.org))
+        return await KeyRepository(on.database).list_scope(await on.scope_of(principal.org))
     except OrgNotFound:
         return []
 

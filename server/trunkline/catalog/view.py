@@ -201,6 +201,8 @@ class View:
                 if self._is_seen(uri)
             },
         )
+        for remembered in ("_resourceful", "_by_scheme"):  # while everything got its names
+            self.__dict__.pop(remembered, None)
 
     def _is_seen(self, uri: str) -> bool:
         return any(

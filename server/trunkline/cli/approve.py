@@ -13,6 +13,7 @@ from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
 
+from trunkline.cli.deeds import enter
 from trunkline.cli.options import JsonOption, LogLevelOption, read_settings
 from trunkline.cli.running import log_briefly, run_async
 from trunkline.cli.screen import put, put_json, put_table
@@ -21,6 +22,7 @@ from trunkline.security.approvals.desk import ApprovalDesk
 from trunkline.settings import Settings
 from trunkline.storage import migrations
 from trunkline.storage.opening import open_database
+from trunkline.storage.pool import Database
 from trunkline.storage.repositories.approvals import ApprovalRow
 from trunkline.storage.rows import Org
 
@@ -64,7 +66,7 @@ def approve(
     Once, with the arguments it had, if its caller repeats it in time.
     """
     settings = _read(log_level)
-    row = run_async(_with_desk(settings, lambda desk: desk.approve(LOCAL, id_)))
+    row = run_async(_decide(settings, "approval.approved", lambda desk: desk.approve(LOCAL, id_)))
     _show(row, json, "Approved {}. Its caller may call it once, until {}.")
 
 
@@ -75,24 +77,33 @@ def deny(id_: IdArgument, /, *, json: JsonOption = False, log_level: LogLevelOpt
     An approval that was not used yet is taken back.
     """
     settings = _read(log_level)
-    row = run_async(_with_desk(settings, lambda desk: desk.deny(LOCAL, id_)))
+    row = run_async(_decide(settings, "approval.denied", lambda desk: desk.deny(LOCAL, id_)))
     _show(row, json, "Denied {}. Its caller is told so, and nobody is asked again, until {}.")
 
 
 async def _with_desk(settings: Settings, work: Callable[[ApprovalDesk], Awaitable[T]]) -> T:
-    async with _opened(settings) as desk:
-        return await work(desk)
+    async with _opened(settings) as database:
+        return await work(ApprovalDesk(database, _global))
+
+
+async def _decide(
+    settings: Settings, action: str, work: Callable[[ApprovalDesk], Awaitable[ApprovalRow]]
+) -> ApprovalRow:
+    async with _opened(settings) as database:
+        row = await work(ApprovalDesk(database, _global))
+        await enter(database, action, row.org, server=row.server, own_name=row.tool, name=row.id)
+        return row
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[ApprovalDesk]:
-    """The requests, in a database with the schema that this program needs."""
+async def _opened(settings: Settings) -> AsyncGenerator[Database]:
+    """The database, with the schema that this program needs."""
     url = settings.database_url
     address = None if url is None else url.get_secret_value()
     async with open_database(settings.database, address, settings.home) as database:
         async with database.acquire() as connection:
             await migrations.up(connection)
-        yield ApprovalDesk(database, _global)
+        yield database
 
 
 def _global(_org: str | None) -> Org:

@@ -26,7 +26,14 @@ from trunkline.security.audit.chain import Verification, as_shown, row_of
 from trunkline.settings import Settings
 from trunkline.storage import migrations
 from trunkline.storage.opening import open_database
-from trunkline.storage.repositories.audit import AuditFilter, AuditRepository, AuditRow, Outcome
+from trunkline.storage.pool import Database
+from trunkline.storage.repositories.audit import (
+    AuditEntries,
+    AuditFilter,
+    AuditRepository,
+    AuditRow,
+    Outcome,
+)
 from trunkline.storage.rows import from_text
 
 BROKEN: Final = 1
@@ -95,13 +102,13 @@ def show(
     if not 1 <= limit <= MOST:
         raise UsageError(f"--limit is {limit}; choose 1 to {MOST:,}.")
     wanted = AuditFilter(
-        org=org, who=who, what=what, outcome=outcome, since=_moment(since) if since else None
+        who=who, what=what, outcome=outcome, since=_moment(since) if since else None
     )
     settings = _read(log_level)
     if follow:
-        run_async(_follow(settings, wanted, limit, json=json))
+        run_async(_follow(settings, org, wanted, limit, json=json))
         return
-    rows = run_async(_find(settings, wanted, limit))
+    rows = run_async(_find(settings, org, wanted, limit))
     if json:
         put_json({"entries": [as_shown(row) for row in rows]})
     elif rows:
@@ -156,30 +163,35 @@ def _tell(seen: Verification) -> None:
         put(f"{what}: as they were written.")
 
 
-async def _find(settings: Settings, wanted: AuditFilter, limit: int) -> list[AuditRow]:
-    async with _opened(settings) as repository:
-        return await repository.find(wanted, limit)
+async def _find(
+    settings: Settings, org: str | None, wanted: AuditFilter, limit: int
+) -> list[AuditRow]:
+    async with _opened(settings) as database:
+        return await AuditEntries(database).find(org, wanted, limit)
 
 
-async def _follow(settings: Settings, wanted: AuditFilter, limit: int, *, json: bool) -> None:
-    async with _opened(settings) as repository:
-        newest = await repository.find(AuditFilter(), 1)
+async def _follow(
+    settings: Settings, org: str | None, wanted: AuditFilter, limit: int, *, json: bool
+) -> None:
+    async with _opened(settings) as database:
+        entries = AuditEntries(database)
+        newest = await entries.find(None, AuditFilter(), 1)
         floors = [newest[0].id if newest else 0] * LATE
-        rows = await repository.find(wanted, limit)
+        rows = await entries.find(org, wanted, limit)
         shown: set[int] = set()
         while True:
             _put_lines(rows, json=json)
             shown = {row.id for row in rows} | {one for one in shown if one > floors[0]}
             floors = [*floors[1:], max(shown | {floors[-1]})]
             await asyncio.sleep(LOOK)
-            found = await repository.find(replace(wanted, after=floors[0]), MOST)
+            found = await entries.find(org, replace(wanted, after=floors[0]), MOST)
             rows = [row for row in found if row.id not in shown]
 
 
 async def _verify(settings: Settings) -> Verification:
     seen = Verification()
-    async with _opened(settings) as repository:
-        async for row in repository.walk():
+    async with _opened(settings) as database:
+        async for row in AuditRepository(database).walk():
             seen.see(row)
     return seen
 
@@ -200,15 +212,15 @@ def _verify_file(path: Path) -> Verification:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[AuditRepository]:
-    """The audit, once the database is there. Raises `StorageError`."""
+async def _opened(settings: Settings) -> AsyncGenerator[Database]:
+    """The database, once it is there. Raises `StorageError`."""
     url = settings.database_url
     async with open_database(
         settings.database, url.get_secret_value() if url else None, settings.home
     ) as database:
         async with database.acquire() as connection:
             await migrations.check(connection)
-        yield AuditRepository(database)
+        yield database
 
 
 def _read(log_level: LogLevelOption) -> Settings:

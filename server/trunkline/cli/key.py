@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
+from trunkline.cli.deeds import enter
 from trunkline.cli.options import JsonOption, LogLevelOption, read_settings
 from trunkline.cli.running import log_briefly, run_async
 from trunkline.cli.screen import put, put_json, put_table, say
@@ -23,7 +24,7 @@ from trunkline.settings import Settings
 from trunkline.storage import migrations
 from trunkline.storage.opening import open_database
 from trunkline.storage.pool import Database
-from trunkline.storage.repositories.keys import KeyNotFound, KeyRepository, KeyRow, NewKey
+from trunkline.storage.repositories.keys import AllKeys, KeyNotFound, KeyRepository, KeyRow, NewKey
 from trunkline.storage.repositories.orgs import OrgRepository
 
 DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw])")
@@ -154,30 +155,34 @@ async def _create(settings: Settings, org: str | None, secret: Secret, new: NewK
         org_id = None if org is None else await orgs.put(org)
         for name in new.orgs:
             await orgs.put(name)
-        return await KeyRepository(database).add(org_id, secret.id, secret.hash, new)
+        row = await KeyRepository(database).add(org_id, secret.id, secret.hash, new)
+        await enter(database, "key.create", org, own_name=row.id, name=row.name)
+        return row
 
 
 async def _list(settings: Settings) -> list[KeyRow]:
     async with _opened(settings) as database:
-        return await KeyRepository(database).list_all()
+        return await AllKeys(database).list_all()
 
 
 async def _revoke(settings: Settings, which: str) -> KeyRow:
     async with _opened(settings) as database:
-        keys = KeyRepository(database)
-        row = await _find(keys, which)
-        return await keys.revoke(row.org_id, row.id)
+        row = await _find(AllKeys(database), which)
+        revoked = await KeyRepository(database).revoke(row.org_id, row.id)
+        await enter(database, "key.revoke", row.org, own_name=row.id, name=row.name)
+        return revoked
 
 
 async def _rotate(settings: Settings, which: str, grace: timedelta) -> tuple[KeyRow, Secret]:
     async with _opened(settings) as database:
-        keys = KeyRepository(database)
-        row = await _find(keys, which)
+        row, keys = await _find(AllKeys(database), which), KeyRepository(database)
         secret = make_secret(row.id)
-        return await keys.rotate(row.org_id, row.id, secret.hash, grace=grace), secret
+        rotated = await keys.rotate(row.org_id, row.id, secret.hash, grace=grace)
+        await enter(database, "key.rotate", row.org, own_name=row.id, name=row.name)
+        return rotated, secret
 
 
-async def _find(keys: KeyRepository, which: str) -> KeyRow:
+async def _find(keys: AllKeys, which: str) -> KeyRow:
     """The key of that id, or the one of that name. Raises `KeyNotFound` or `UsageError`."""
     rows = [row for row in await keys.list_all() if row.revoked_at is None]
     found = [row for row in rows if row.id == which] or [row for row in rows if row.name == which]

@@ -7,6 +7,7 @@ stdout belongs to the protocol, so whatever a person may want to know is said on
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated
 
@@ -97,7 +98,7 @@ async def _serve_http(settings: Settings) -> None:
             telling.append(tasks.create_task(_tell(app, identities, url)))
 
         await serve_http(
-            http_face(app, identify(app, identities)),
+            http_face(app, identify(app, identities), is_closed=lambda: identities.is_closed),
             settings.http,
             on_listening=on_listening,
             listeners=listeners,
@@ -106,8 +107,14 @@ async def _serve_http(settings: Settings) -> None:
             task.cancel()
 
 
-def http_face(app: App, identity: Identify) -> Starlette:
-    """Everything that *app* answers over HTTP, to whom *identity* lets in."""
+def http_face(
+    app: App, identity: Identify, *, is_closed: Callable[[], bool] = lambda: False
+) -> Starlette:
+    """
+    Everything that *app* answers over HTTP, to whom *identity* lets in.
+
+    *is_closed* says whether strangers are kept out, and so are told less.
+    """
     database, gate, pins = app.standing.database, app.safeguards.gate, app.settings.pins
     backing = Backing(
         administration=app.administration,
@@ -122,7 +129,7 @@ def http_face(app: App, identity: Identify) -> Starlette:
         app.settings.http,
         identity=identity,
         routes=[
-            *health_routes(app.opened.is_set, app.troubles),
+            *health_routes(app.opened.is_set, app.troubles, is_brief=is_closed),
             *api_routes(backing),
             *oauth_routes(app.safeguards.oauth),
         ],

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
+from trunkline.cli.deeds import enter
 from trunkline.cli.options import JsonOption, LogLevelOption, read_settings
 from trunkline.cli.running import log_briefly, run_async
 from trunkline.cli.screen import count, put, put_json, put_table
@@ -25,7 +26,7 @@ from trunkline.settings import Settings
 from trunkline.storage import migrations
 from trunkline.storage.opening import open_database
 from trunkline.storage.pool import Database
-from trunkline.storage.repositories.vault import VaultRepository
+from trunkline.storage.repositories.vault import VaultKeys
 
 UserArgument = Annotated[
     str, Parameter(name="USER", help="Whose it is. The user of this machine is `local`.")
@@ -139,7 +140,7 @@ def rotate(*, json: JsonOption = False, log_level: LogLevelOption = None) -> int
 async def _status(settings: Settings) -> list[Holding]:
     keys = _keys(settings)
     async with _opened(settings) as database:
-        counts = await VaultRepository(database).count_by_key()
+        counts = await VaultKeys(database).count_by_key()
     sealing = keys.sealing
     if sealing is not None:
         counts = {sealing.id: 0, **counts}
@@ -156,16 +157,22 @@ async def _set(settings: Settings, org: str | None, user: str, name: str, token:
     async with _opened(settings) as database:
         secret = Secret(access_token=token)
         await Vault(database, _keys(settings)).put(org, user, name, secret)
+        await enter(database, "vault.set", org, own_name=f"{user}/{name}", name=name)
 
 
 async def _forget(settings: Settings, org: str | None, user: str, name: str) -> bool:
     async with _opened(settings) as database:
-        return await Vault(database, _keys(settings)).forget(org, user, name)
+        was_there = await Vault(database, _keys(settings)).forget(org, user, name)
+        if was_there:
+            await enter(database, "vault.forget", org, own_name=f"{user}/{name}", name=name)
+        return was_there
 
 
 async def _rotate(settings: Settings) -> Rotation:
     async with _opened(settings) as database:
-        return await Rotator(database, _keys(settings)).rotate()
+        rotation = await Rotator(database, _keys(settings)).rotate()
+        await enter(database, "vault.rotate", None, own_name=rotation.key_id)
+        return rotation
 
 
 @asynccontextmanager

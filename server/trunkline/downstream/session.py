@@ -63,13 +63,15 @@ class Session:
         on_list_changed: Callable[[Kind], None] | None = None,
         on_updated: Callable[[Inbound], None] | None = None,
         subscriptions: Callable[[], frozenset[str]] = frozenset,
+        audience: str = "",
     ) -> None:
         """
         *identity* is what the server is told of its client. *owner*, if this session belongs to
         one client alone, is asked what the server wants to know outside of any request.
-        *subscriptions* tells which resource URIs the server is to report on.
+        *subscriptions* tells which resource URIs the server is to report on. *audience* names
+        whoever shares this session: what the server reports on it is for nobody else.
         """
-        self.config = config
+        self.config, self.audience = config, audience
         self.identity = identity
         self.settled = asyncio.Event()
         """Set when the session has become ready, or never will."""

@@ -59,6 +59,8 @@ class OwnTools(Protocol):
     """Tools of the gateway itself."""
 
     names: frozenset[str]
+    asks: bool
+    """Whether they may ask something of the person at the client."""
 
     def listed(self, client: Client, view: View) -> Sequence[Json]:
         """The definitions of those that are listed for this client, who sees *view*."""
@@ -283,7 +285,7 @@ class Adapter:
         if params["name"] != CALL:
             return await self._run_own(own, params, caller)
         try:
-            meant = meant_by(params)
+            meant = self._meant(params, caller.client)
             own = self._own(meant, caller.client) if meant["name"] != CALL else None
             if own is not None:
                 return await self._run_own(own, meant, caller)
@@ -292,10 +294,21 @@ class Adapter:
             # A model chose the name and the arguments, and can choose better ones.
             return shape(tool_failure(error), caller.client.era, self._server_info)
 
+    def _meant(self, params: Json, client: Client) -> Json:
+        try:
+            return meant_by(params)
+        except InvalidArguments as error:
+            self._dispatch.enter_refused("tools/call", params, client, error)
+            raise
+
     async def _run_own(self, own: OwnTools, params: Json, caller: RequestCaller) -> Json:
         name, arguments = params["name"], params.get("arguments") or {}
-        run = partial(own.call, name, arguments, caller)
-        result = await self._dispatch.own(name, arguments, caller, run)
+
+        async def run(asked: Caller) -> Json:
+            call = partial(own.call, name, arguments, asked)
+            return await self._dispatch.own(name, arguments, asked, call)
+
+        result = await self._asking(run, "tools/call", params, caller, may_ask=own.asks)
         return shape(result, caller.client.era, self._server_info)
 
     async def _ask_or_send(self, context: Context, params: Json, caller: RequestCaller) -> Json:
@@ -304,21 +317,30 @@ class Adapter:
         if method == "resources/read" and (kept := self._dispatch.kept(params, client)) is not None:
             return shape(kept, client.era, self._server_info)
         target = self._dispatch.target(method, params, client)
-        state = params.get("requestState")
-        if client.era is Era.HANDSHAKE or not (
-            self._held.owns(state) or self._dispatch.may_ask(target, client)
-        ):
-            result = await self._dispatch.send(target, caller)
-        else:
-            binding = binding_of(client, method, str(params.get(NAME_OF[method])))
-            if isinstance(state, str) and self._held.owns(state):
-                answers = params.get("inputResponses")
-                result = await self._held.resume(state, answers, caller, binding)
-            else:
-                result = await self._held.start(
-                    lambda held: self._dispatch.send(target, held), caller, binding
-                )
+        may_ask = client.era is Era.MODERN and self._dispatch.may_ask(target, client)
+        run = partial(self._dispatch.send, target)
+        result = await self._asking(run, method, params, caller, may_ask=may_ask)
         return shape(result, client.era, self._server_info, cacheable=method == "resources/read")
+
+    async def _asking(
+        self,
+        run: Callable[[Caller], Awaitable[Json]],
+        method: str,
+        params: Json,
+        caller: RequestCaller,
+        *,
+        may_ask: bool,
+    ) -> Json:
+        """Run a request, or go on with it. What it asks of a modern client is a result."""
+        client, state = caller.client, params.get("requestState")
+        resumes = self._held.owns(state)
+        if client.era is Era.HANDSHAKE or not (resumes or may_ask):
+            return await run(caller)
+        binding = binding_of(client, method, str(params.get(NAME_OF[method])))
+        if resumes:
+            answers = params.get("inputResponses")
+            return await self._held.resume(str(state), answers, caller, binding)
+        return await self._held.start(run, caller, binding)
 
     def _own(self, params: Json, client: Client) -> OwnTools | None:
         """Whose of the gateway's own tools is called; None if the catalog has that name."""

@@ -115,6 +115,8 @@ _DESTRUCTIVE: Final[Json] = {"readOnlyHint": False, "destructiveHint": True}
 class AdminTools:
     """The six tools."""
 
+    asks = False
+
     def __init__(self, administration: Administration, exposure: Exposure) -> None:
         self._administration, self._exposure = administration, exposure
         self._calls: Mapping[str, Callable[[Any, Principal], Awaitable[Json]]] = {

@@ -74,10 +74,10 @@ class Announcements:
         self._dispatch = dispatch
         self._fronts: dict[str, FrontClient] = {}
         self._listeners: set[_Listener] = set()
-        self._watchers: dict[tuple[ProviderId, str], dict[FrontClient | _Listener, str]] = (
+        self._watchers: dict[tuple[ProviderId, str, str], dict[FrontClient | _Listener, str]] = (
             defaultdict(dict)
         )
-        """(provider, its own URI) -> who subscribed -> the URI it knows it by."""
+        """(provider, audience, its own URI) -> who subscribed -> the URI it knows it by."""
 
         self._tasks: asyncio.TaskGroup | None = None
         catalog.listeners.append(self._catalog_changed)
@@ -99,17 +99,19 @@ class Announcements:
         self._unwatch(front)
 
     async def subscribe(self, params: Json, caller: RequestCaller) -> None:
-        """`resources/subscribe`. Raises what `Dispatch.target` and the provider raise."""
+        """`resources/subscribe`. Raises what `Dispatch.target` and `Dispatch.subscribe` raise."""
         target = self._dispatch.target("resources/subscribe", params, caller.client)
-        await target.provider.subscribe(target.params["uri"], caller)
+        audience = await self._dispatch.subscribe(target, caller)
         if caller.front is not None:
-            self._watchers[_key(target)][caller.front] = params["uri"]
+            self._watchers[_key(target, audience)][caller.front] = params["uri"]
 
     async def unsubscribe(self, params: Json, caller: RequestCaller) -> None:
         """`resources/unsubscribe`. Raises what `Dispatch.target` and the provider raise."""
         target = self._dispatch.target("resources/unsubscribe", params, caller.client)
         if caller.front is not None:
-            self._watchers.get(_key(target), {}).pop(caller.front, None)
+            for (provider, _, uri), watchers in self._watchers.items():
+                if (provider, uri) == (target.provider.id, target.params["uri"]):
+                    watchers.pop(caller.front, None)
         await target.provider.unsubscribe(target.params["uri"], caller)
 
     # -- modern clients -----------------------------------------------------------------------
@@ -164,18 +166,18 @@ class Announcements:
                 continue
             try:
                 target = self._dispatch.target("resources/subscribe", {"uri": uri}, caller.client)
-                await target.provider.subscribe(target.params["uri"], caller)
+                audience = await self._dispatch.subscribe(target, caller)
             except TrunklineError as error:
                 log.info("listen.not_subscribed", uri=uri, error=str(error))
                 continue
-            self._watchers[_key(target)][listener] = uri
+            self._watchers[_key(target, audience)][listener] = uri
             watched[uri] = target
 
     # -- events -------------------------------------------------------------------------------
 
-    def resource_updated(self, provider: ProviderId, uri: str, params: Json) -> None:
-        """A provider says that a resource has changed."""
-        for watcher, shown in self._watchers.get((provider, uri), {}).items():
+    def resource_updated(self, provider: ProviderId, audience: str, uri: str, params: Json) -> None:
+        """A provider says that a resource has changed, and to whom."""
+        for watcher, shown in self._watchers.get((provider, audience, uri), {}).items():
             told = {key: value for key, value in params.items() if key != "_meta"}
             self._tell(watcher, UPDATED, {**told, "uri": shown})
 
@@ -205,5 +207,5 @@ class Announcements:
                 del self._watchers[key]
 
 
-def _key(target: Target) -> tuple[ProviderId, str]:
-    return target.provider.id, target.params["uri"]
+def _key(target: Target, audience: str) -> tuple[ProviderId, str, str]:
+    return target.provider.id, audience, target.params["uri"]

@@ -30,15 +30,24 @@ class Trouble:
 
 
 def health_routes(
-    is_ready: Callable[[], bool], troubles: Callable[[], Sequence[Trouble]]
+    is_ready: Callable[[], bool],
+    troubles: Callable[[], Sequence[Trouble]],
+    *,
+    is_brief: Callable[[], bool] = lambda: False,
 ) -> list[BaseRoute]:
-    """The two routes. *is_ready* says whether requests are being answered from a whole catalog."""
+    """
+    The two routes. *is_ready* says whether requests are being answered from a whole catalog.
+
+    They answer anybody. While *is_brief* they leave the reasons out, which name hosts and paths.
+    """
 
     async def health(_: Request) -> JSONResponse:
         return JSONResponse({"status": "ok", "version": __version__}, headers=NO_STORE)
 
     async def ready(_: Request) -> JSONResponse:
         found = [asdict(trouble) for trouble in troubles()]
+        if is_brief():
+            found = [{"what": one["what"], "code": one["code"]} for one in found]
         status = "starting" if not is_ready() else "degraded" if found else "ok"
         code = 503 if status == "starting" else 200
         return JSONResponse({"status": status, "degraded": found}, code, headers=NO_STORE)

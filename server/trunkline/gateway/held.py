@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from trunkline.errors import RpcError, TrunklineError
+from trunkline.errors import RpcError
 from trunkline.models import Caller, Client, Json
 from trunkline.wire import INVALID_PARAMS
 
@@ -50,7 +50,7 @@ class _Question:
 @dataclass(frozen=True, slots=True)
 class _Done:
     result: Json | None
-    error: TrunklineError | None
+    error: Exception | None
 
 
 class _HeldCall:
@@ -157,7 +157,7 @@ class HeldCalls:
     async def _run(self, run: Callable[[Caller], Awaitable[Json]], held: _HeldCall) -> None:
         try:
             done = _Done(await run(held), None)
-        except TrunklineError as error:
+        except Exception as error:  # noqa: BLE001 - one call: raised where its client waits
             done = _Done(None, error)
         held.events.put_nowait(done)
 

@@ -72,6 +72,7 @@ class MetaTools:
     """The three tools."""
 
     names = META
+    asks = False
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class LoginTool:
     """The one tool."""
 
     names = frozenset({NAME})
+    asks = True
 
     def __init__(
         self,

@@ -66,8 +66,9 @@ class DownstreamProvider:
         """*known* is what it offered when it was last seen; served until it has answered."""
         self.config = config
         self.on_change: Callable[[DownstreamProvider], None] | None = None
-        self.on_updated: Callable[[str, Json], None] | None = None
-        """Called with the URI and the raw params of every `notifications/resources/updated`."""
+        self.on_updated: Callable[[str, str, Json], None] | None = None
+        """Called with the audience of the session, the URI and the raw params of every
+        `notifications/resources/updated`."""
 
         self._connect, self._settings, self._look = connect, settings, look
         self._personal = connect if isinstance(connect, PersonalConnect) else None
@@ -241,7 +242,8 @@ class DownstreamProvider:
             return
         if self.config.lazy and self._lists.known:
             return
-        is_new = self._offers.add(caller, asyncio.get_running_loop().time())
+        known = self._personal.known(caller.client.principal)
+        is_new = self._offers.add(caller, known, asyncio.get_running_loop().time())
         if is_new and not self._is_trying:
             self._is_trying = True
             self._tasks.create_task(self._try_offers())
@@ -321,8 +323,15 @@ class DownstreamProvider:
 
     def may_ask(self, client: Client) -> bool:
         """Whether a request of this modern client can end in a server-to-client request."""
-        can_be_asked = not client.capabilities.keys().isdisjoint(EVERYTHING)
-        return can_be_asked and self._sharing.era_for(client.era) is Era.HANDSHAKE
+        if client.capabilities.keys().isdisjoint(EVERYTHING):
+            return False
+        return self._wants_login(client) or self._sharing.era_for(client.era) is Era.HANDSHAKE
+
+    def _wants_login(self, client: Client) -> bool:
+        """Whether the person of this client has to log in first, as far as is known."""
+        if self._personal is None or self.config.oauth is None:
+            return False
+        return self._personal.known(client.principal) is None
 
     def result_scope(self, client: Client) -> ResultScope | None:
         """Whom else a result of this client's is good for; None if for nobody, ever."""
@@ -380,7 +389,7 @@ class DownstreamProvider:
 
     # -- subscriptions, levels, notifications -------------------------------------------------
 
-    async def subscribe(self, uri: str, caller: Caller) -> None:
+    async def subscribe(self, uri: str, caller: Caller) -> str:
         """Have the server report on a resource. Raises like `request`."""
         if self._personal is not None and self._owner is None:
             raise InteractionRefused(
@@ -393,6 +402,7 @@ class DownstreamProvider:
             await self._subscriptions.add(uri, caller.client.id, session)
         except ChannelLost as lost:
             raise self._lost(lost) from lost
+        return session.audience
 
     async def unsubscribe(self, uri: str, caller: Caller) -> None:
         """End the reports on a resource for one client."""
@@ -421,11 +431,11 @@ class DownstreamProvider:
         supervisor = self._pool.find(key)
         return key, supervisor.ready_session if supervisor is not None else None
 
-    def _updated(self, inbound: Inbound) -> None:
+    def _updated(self, audience: str, inbound: Inbound) -> None:
         params = inbound.params or {}
         uri = params.get("uri")
         if isinstance(uri, str) and self.on_updated is not None:
-            self.on_updated(uri, params)
+            self.on_updated(audience, uri, params)
 
     # -- sessions -----------------------------------------------------------------------------
 
@@ -490,8 +500,9 @@ class DownstreamProvider:
                 first=self._sharing.era_for(key.era),
                 owner=owner,
                 on_list_changed=self._lists.mark,
-                on_updated=self._updated,
-                subscriptions=self._subscriptions.uris,
+                on_updated=partial(self._updated, key.scope),
+                subscriptions=partial(self._subscriptions.uris, key.scope),
+                audience=key.scope,
             )
 
         return self._pool.add(

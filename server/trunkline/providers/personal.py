@@ -22,7 +22,7 @@ from trunkline.downstream.session import Connect
 from trunkline.models import Caller, Principal
 
 OFFER_PAUSE: Final = 5.0
-"""Seconds before the same caller's credentials are tried for the lists once more."""
+"""Seconds before the same credentials of the same caller are tried for the lists once more."""
 
 REMEMBERED: Final = 1_000
 """Callers of whom it is remembered when they were tried."""
@@ -141,16 +141,23 @@ class PersonalConnect:
 
 
 class Offers:
-    """Callers over whose sessions a server may be listed. Each is tried now and then at most."""
+    """
+    Callers over whose sessions a server may be listed. Each is tried now and then at most, and at
+    once with credentials that are new: whoever has just logged in is not made to wait.
+    """
 
     def __init__(self) -> None:
-        self._tried: dict[tuple[str | None, str], float] = {}
+        self._tried: dict[tuple[str | None, str, str | None], float] = {}
         self._waiting: deque[Caller] = deque(maxlen=REMEMBERED)
 
-    def add(self, caller: Caller, now: float) -> bool:
-        """Take a caller that has not been tried for a while; whether it was taken."""
+    def add(self, caller: Caller, known: Credentials | None, now: float) -> bool:
+        """
+        Take a caller that has not been tried for a while; whether it was taken.
+
+        *known* is what it has, as far as that can be told at once.
+        """
         principal = caller.client.principal
-        who = principal.org, principal.user or principal.subject
+        who = principal.org, principal.user or principal.subject, known and known.digest
         if now - self._tried.get(who, float("-inf")) < OFFER_PAUSE:
             return False
         if len(self._tried) >= REMEMBERED:

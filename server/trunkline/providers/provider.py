@@ -59,8 +59,9 @@ class Provider(Protocol):
     on_change: "Callable[[Any], None] | None"
     """Called (synchronously, cheaply) with the provider after `listing` became a different one."""
 
-    on_updated: "Callable[[str, Json], None] | None"
-    """Called with its own URI and the params of each `notifications/resources/updated`."""
+    on_updated: "Callable[[str, str, Json], None] | None"
+    """Called with an audience (see `subscribe`), its own URI and the params of each
+    `notifications/resources/updated`."""
 
     async def request(
         self, method: str, params: Json, caller: Caller, *, repeatable: bool = False
@@ -81,8 +82,12 @@ class Provider(Protocol):
         """Whom else a result of this client's is good for; None if for nobody, ever."""
         ...
 
-    async def subscribe(self, uri: str, caller: Caller) -> None:
-        """Report on a resource to this client. Raises like `request`."""
+    async def subscribe(self, uri: str, caller: Caller) -> str:
+        """
+        Report on a resource to this client. Raises like `request`.
+
+        Returns the audience that the client is in: reports to another are not for it.
+        """
         ...
 
     async def unsubscribe(self, uri: str, caller: Caller) -> None: ...

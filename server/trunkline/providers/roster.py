@@ -8,6 +8,7 @@ Only what changed reconnects: a new name, rule or rank is taken by the running p
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, Self
 
 import structlog
@@ -48,14 +49,15 @@ class Roster:
         opened: asyncio.Event,
         on_listing: Callable[[DownstreamProvider], None],
         on_gone: Callable[[ProviderId], None],
-        on_updated: Callable[[ProviderId, str, Json], None],
+        on_updated: Callable[[ProviderId, str, str, Json], None],
     ) -> None:
         """
         *known* tells what a server offered when it was last seen, once *opened* is set. A server
         that is lazy waits a while for that: whether it has to start depends on it.
 
         *on_listing* hears of a provider that is new, renamed or lists something else; *on_gone* of
-        one that has left; *on_updated* of a resource (provider, URI, params) that has changed.
+        one that has left; *on_updated* of a resource that has changed: provider, audience, URI and
+        params.
         """
         self._settings, self._known, self._opened = settings, known, opened
         self._on_listing, self._on_gone, self._on_updated = on_listing, on_gone, on_updated
@@ -142,7 +144,7 @@ class Roster:
             config, connect, self._settings, self._gate, known=known, look=look
         )
         provider.on_change = self._on_listing
-        provider.on_updated = lambda uri, params: self._on_updated(config.id, uri, params)
+        provider.on_updated = partial(self._on_updated, config.id)
         if before is not None:
             before.leave.set()
             before.provider.on_change = before.provider.on_updated = None

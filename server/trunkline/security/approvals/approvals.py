@@ -136,7 +136,8 @@ class Approvals:
     async def _was_approved(self, request: _Request) -> bool:
         """Use up an approval, if there is one. Raises `ApprovalDenied` if there is a denial."""
         try:
-            row = await self._stored(lambda: self._rows.take(request.digest))
+            org = await self._stored(lambda: self._scope(request.principal.org))
+            row = await self._stored(lambda: self._rows.take(org, request.digest))
         except ApprovalUnavailable:
             return False  # a client can be asked all the same; who cannot be is refused later
         return row is not None and self._use(row, request)

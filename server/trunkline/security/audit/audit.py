@@ -98,12 +98,12 @@ class Audit:
     @property
     def is_full(self) -> bool:
         """Whether as many entries wait as may."""
-        return self._count() >= self._settings.queue
+        return self.waiting >= self._settings.queue
 
     def record(self, event: Event) -> None:
         """Enter something. What the event refers to must not change any more."""
         events = self._events
-        if self._count() >= self._most:
+        if self.waiting >= self._most:
             self._drop()
             return
         events.append(event)
@@ -140,7 +140,7 @@ class Audit:
                 for outlet in self._outlets:
                     group.start_soon(outlet.run)
                 group.start_soon(self._run)
-                WAITING.set_function(self._count)
+                WAITING.set_function(lambda: self.waiting)
                 yield self
         finally:
             with anyio.CancelScope(shield=True):
@@ -158,7 +158,8 @@ class Audit:
                 log.warning("audit.not_expired", code=error.code, reason=str(error))
             await asyncio.sleep(pause)
 
-    def _count(self) -> int:
+    @property
+    def waiting(self) -> int:
         """Events and entries that are not in every place yet."""
         count = 0
         for outlet in self._outlets:

@@ -30,7 +30,7 @@ from trunkline.errors import StorageError
 from trunkline.models import Principal, Scope
 from trunkline.security.identity.credentials import Credential, CredentialExpired, CredentialInvalid
 from trunkline.storage.pool import Database
-from trunkline.storage.repositories.keys import CHANNEL, KeyRepository, KeyRow
+from trunkline.storage.repositories.keys import CHANNEL, AllKeys, KeyRow
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +106,7 @@ class Keys:
         """Called when it was read which keys there are."""
 
         self._database, self._wait_migrated = database, wait_migrated
-        self._repository = KeyRepository(database)
+        self._repository = AllKeys(database)
         self._keys: dict[str, _Key] = {}
         self._wake = asyncio.Event()
         self._used: dict[str, float] = {}

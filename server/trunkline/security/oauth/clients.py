@@ -24,7 +24,7 @@ from trunkline.security.oauth.discovery import AuthorizationServer
 from trunkline.security.oauth.failures import OAuthInvalid, OAuthRefused, quoted
 from trunkline.security.oauth.web import Web, check_secure, is_loopback, origin, shown
 from trunkline.security.vault.vault import Secret, Vault
-from trunkline.storage.repositories.oauth import OAuthRepository, Registration
+from trunkline.storage.repositories.oauth import Registration, RegistrationRepository
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class OAuthClient:
 class OAuthClients:
     """The identities that Trunkline has at authorization servers."""
 
-    def __init__(self, rows: OAuthRepository, vault: Vault) -> None:
+    def __init__(self, rows: RegistrationRepository, vault: Vault) -> None:
         self._rows, self._vault = rows, vault
 
     async def choose(

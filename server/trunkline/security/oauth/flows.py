@@ -33,7 +33,12 @@ from trunkline.security.oauth.tokens import Terms, digest_of, exchange
 from trunkline.security.oauth.turns import Holder, Turns
 from trunkline.security.oauth.web import Web, origin, with_params
 from trunkline.security.vault.vault import Secret
-from trunkline.storage.repositories.oauth import OAuthRepository, Outcome, ReturnedLogin
+from trunkline.storage.repositories.oauth import (
+    LoginRepository,
+    OAuthRepository,
+    Outcome,
+    ReturnedLogin,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +86,7 @@ class Flows:
     def __init__(
         self,
         rows: OAuthRepository,
+        logins: LoginRepository,
         clients: OAuthClients,
         turns: Turns,
         refreshing: Refreshing,
@@ -90,7 +96,7 @@ class Flows:
         lifetime: float,
     ) -> None:
         """*find* is how a server is configured now; *lifetime* is in seconds."""
-        self._rows, self._clients, self._turns = rows, clients, turns
+        self._rows, self._logins, self._clients, self._turns = rows, logins, clients, turns
         self._refreshing, self._web_for = refreshing, web_for
         self._find, self._lifetime = find, lifetime
 
@@ -141,7 +147,7 @@ class Flows:
 
     async def show(self, link: str) -> Offer | None:
         """What the page behind a link says; None if it is not good any more."""
-        page = await self._rows.show(_hash(link))
+        page = await self._logins.show(_hash(link))
         if page is None:
             return None
         site = origin(page.request["authorization_endpoint"])
@@ -150,7 +156,7 @@ class Flows:
     async def leave(self, link: str, browser: str) -> str | None:
         """Where to send a *browser* off to; None if the link is not good, or another one's."""
         state, seed = secrets.token_urlsafe(32), secrets.token_bytes(32)
-        request = await self._rows.leave(_hash(link), _hash(browser), _hash(state), seed)
+        request = await self._logins.leave(_hash(link), _hash(browser), _hash(state), seed)
         return None if request is None else _authorization_url(request, state, seed)
 
     async def finish(self, params: Mapping[str, str], browser: str | None) -> Finished:
@@ -161,7 +167,7 @@ class Flows:
         `StorageError` and what the guard raises.
         """
         state = params.get("state", "")
-        login = await self._rows.take(_hash(state))
+        login = await self._logins.take(_hash(state))
         if login is None:
             raise LoginFailed(
                 "This login is over: it took too long, or was finished before. Begin it again."
@@ -179,7 +185,7 @@ class Flows:
     async def _tell_end(self, login: ReturnedLogin, outcome: Outcome, reason: str = "") -> None:
         """Tell whoever waits. Where that fails, they find out, or their patience ends."""
         try:
-            await self._rows.end(login.id, outcome, reason)
+            await self._logins.end(login.id, outcome, reason)
         except StorageError as error:
             log.warning("oauth.end_not_told", login=str(login.id), code=error.code)
 

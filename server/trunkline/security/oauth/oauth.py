@@ -31,7 +31,11 @@ from trunkline.security.outbound.guard import OutboundGuard
 from trunkline.security.vault.vault import Secret, Vault
 from trunkline.settings import OAuthSettings
 from trunkline.storage.pool import Database
-from trunkline.storage.repositories.oauth import OAuthRepository
+from trunkline.storage.repositories.oauth import (
+    LoginRepository,
+    OAuthRepository,
+    RegistrationRepository,
+)
 
 
 class LoginState(StrEnum):
@@ -77,11 +81,13 @@ class OAuth:
         """Under which URL browsers find our pages; None if they do not."""
 
         self._vault, self._web = vault, web
-        rows = OAuthRepository(database)
-        clients, self._turns = OAuthClients(rows, vault), Turns(database, rows, vault)
+        rows, logins = OAuthRepository(database), LoginRepository(database)
+        clients = OAuthClients(RegistrationRepository(database), vault)
+        self._turns = Turns(database, rows, vault)
         self.refreshing = Refreshing(vault, self._turns, clients, self._web_for)
         self._flows = Flows(
             rows,
+            logins,
             clients,
             self._turns,
             self.refreshing,
@@ -89,7 +95,7 @@ class OAuth:
             find=find,
             lifetime=settings.link_lifetime,
         )
-        self.waiting = Waiting(database, rows, patience=settings.login_patience)
+        self.waiting = Waiting(database, logins, patience=settings.login_patience)
         self._forced: dict[Holder, str] = {}
         """Tokens that were fetched because the one before was refused."""
 

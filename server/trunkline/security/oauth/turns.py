@@ -23,7 +23,7 @@ from trunkline.security.oauth.tokens import generation_of
 from trunkline.security.vault.vault import Secret, Vault
 from trunkline.storage.pool import Database
 from trunkline.storage.repositories.oauth import Grant, OAuthRepository
-from trunkline.storage.repositories.vault import VaultRepository
+from trunkline.storage.repositories.orgs import OrgRepository
 from trunkline.storage.rows import Org
 
 log = structlog.get_logger(__name__)
@@ -84,7 +84,7 @@ class Turns:
 
     async def org_id(self, org: str | None) -> Org:
         """The organisation as rows have it. Raises `OrgNotFound`."""
-        return None if org is None else await VaultRepository(self._database).org(org)
+        return None if org is None else await OrgRepository(self._database).find(org)
 
     async def grant(self, holder: Holder) -> Grant:
         """How a token is doing, as every process knows it."""

@@ -24,7 +24,7 @@ from trunkline.security.oauth.failures import LoginFailed, LoginRequired
 from trunkline.security.oauth.flows import Link
 from trunkline.security.oauth.turns import Holder
 from trunkline.storage.pool import Database
-from trunkline.storage.repositories.oauth import CHANNEL, OAuthRepository
+from trunkline.storage.repositories.oauth import CHANNEL, LoginRepository
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Login:
 class Waiting:
     """The logins that calls of this process wait for. `run` keeps them informed."""
 
-    def __init__(self, database: Database, rows: OAuthRepository, *, patience: float) -> None:
+    def __init__(self, database: Database, rows: LoginRepository, *, patience: float) -> None:
         """*patience* is how many seconds a call waits for its person."""
         self._database, self._rows, self._patience = database, rows, patience
         self._logins: dict[Holder, Login] = {}

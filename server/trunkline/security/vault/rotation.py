@@ -17,7 +17,7 @@ import structlog
 from trunkline.security.vault.keys import Key, KeyRing, SealBroken
 from trunkline.security.vault.secret import rewrapped
 from trunkline.storage.pool import Database
-from trunkline.storage.repositories.vault import VaultRepository, Wrapped
+from trunkline.storage.repositories.vault import VaultKeys, Wrapped
 from trunkline.storage.rows import Connection
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class Rotator:
     """Brings secrets under the key that seals. Every method raises `StorageError`."""
 
     def __init__(self, database: Database, keys: KeyRing) -> None:
-        self._database, self._keys, self._rows = database, keys, VaultRepository(database)
+        self._database, self._keys, self._rows = database, keys, VaultKeys(database)
 
     async def rotate(self) -> Rotation:
         """Bring every secret under the key that seals; if that is our own file, under a new one."""

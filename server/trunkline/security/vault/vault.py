@@ -30,7 +30,8 @@ from trunkline.security.masking.masking import Secrets
 from trunkline.security.vault.keys import Key, KeyRing, VaultLocked
 from trunkline.security.vault.secret import Secret, seal, unseal
 from trunkline.storage.pool import Database
-from trunkline.storage.repositories.vault import VaultRepository
+from trunkline.storage.repositories.orgs import OrgRepository
+from trunkline.storage.repositories.vault import VaultKeys, VaultRepository
 from trunkline.storage.rows import Connection, Org
 
 log = structlog.get_logger(__name__)
@@ -123,10 +124,10 @@ class Vault:
         async with _deadline():
             org_id = await self._org(org)
             async with self._database.transaction() as connection:
-                await self._rows.hold_keys(connection, to_change_them=False)
+                await VaultKeys(connection).hold_keys(connection, to_change_them=False)
                 key = self.keys.sealing or await self._first_key(connection)
                 sealed = seal(key, org_id, user, name, secret)
-                await self._rows.put(connection, org_id, user, name, sealed)
+                await self._rows.put(org_id, connection, user, name, sealed)
         self._changed((org, user, name))
 
     async def forget(self, org: str | None, user: str, name: str) -> bool:
@@ -142,7 +143,7 @@ class Vault:
 
     async def _first_key(self, connection: Connection) -> Key:
         """A new key, if there is nothing yet that another one was made for."""
-        counts = await VaultRepository(connection).count_by_key()
+        counts = await VaultKeys(connection).count_by_key()
         if counts:
             raise VaultLocked(
                 f"The vault has {sum(counts.values())} secrets under the key {min(counts)}, and "
@@ -198,8 +199,8 @@ class Vault:
     # -- rows ---------------------------------------------------------------------------------
 
     async def _org(self, name: str | None) -> Org:
-        if name not in self._orgs:
-            self._orgs[name] = await self._rows.org(name)
+        if name is not None and name not in self._orgs:
+            self._orgs[name] = await OrgRepository(self._database).find(name)
         return self._orgs[name]
 
     async def _read(self, org: str | None, user: str, name: str) -> Secret | None:

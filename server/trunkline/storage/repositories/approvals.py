@@ -96,21 +96,22 @@ class ApprovalRepository:
     def __init__(self, pool: Source) -> None:
         self._pool = pool
 
-    async def take(self, call_hash: bytes) -> ApprovalRow | None:
+    async def take(self, org: Org, call_hash: bytes) -> ApprovalRow | None:
         """Use up the approval of a call; or the denial that stands, or None if there is neither."""
-        row = await self._pool.fetchrow(_STATEMENTS["take"], call_hash)
+        row = await self._pool.fetchrow(_STATEMENTS["take"], org, call_hash)
         return None if row is None else ApprovalRow.of(row)
 
     async def put(self, org: Org, new: NewApproval, *, most: int) -> ApprovalRow | None:
         """
         The open request of a call, made if there is none.
 
-        None if so many as *most* other calls of the same caller wait already.
+        None if so many as *most* other calls of the same caller wait already, or if a call of
+        another organisation has that hash.
         """
         subject = to_text(new.subject)
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_STATEMENTS["lock"], org, subject)
-            await connection.execute(_STATEMENTS["expire"], new.call_hash)
+            await connection.execute(_STATEMENTS["expire"], org, new.call_hash)
             waiting = await connection.fetchval(
                 _STATEMENTS["count_pending"], org, subject, new.call_hash
             )
@@ -132,7 +133,7 @@ class ApprovalRepository:
                 new.pending_for,
             )
             await connection.execute(_STATEMENTS["forget"], KEPT)
-            return ApprovalRow.of(row)
+            return None if row is None else ApprovalRow.of(row)
 
     async def approve(
         self, org: Org, id_: str, *, by: str, user: str | None, everywhere: bool

@@ -2,7 +2,7 @@
 The audit: who did what, in rows that are only ever added, read, and dropped when they are old.
 
 Rows come with the chain they belong to and their place in it, so sending one twice stores it once.
-Whoever lets somebody read here has decided that they may; *org* narrows it to one organisation.
+What requests ask for is `AuditEntries`; no request comes to `AuditRepository`.
 """
 
 import json
@@ -87,7 +87,6 @@ class AuditRow:
 class AuditFilter:
     """Which entries are wanted. In patterns, `*` stands for anything."""
 
-    org: str | None = None
     who: str | None = None
     """A pattern of the subject or the user."""
 
@@ -99,9 +98,39 @@ class AuditFilter:
     after: int | None = None
     """The id that all are to come after."""
 
+    before: int | None = None
+    """The id that all are to come before."""
+
+
+class AuditEntries:
+    """What an organisation may look at: what was done in it. Every method raises `StorageError`."""
+
+    def __init__(self, pool: Source) -> None:
+        self._pool = pool
+
+    async def find(self, org: str | None, wanted: AuditFilter, limit: int) -> list[AuditRow]:
+        """
+        The newest *limit* entries that fit, the oldest of them first.
+
+        *org* is an organisation's name. With None they are of all, for administrators of
+        everything: whoever asks so has decided that they may.
+        """
+        rows = await self._pool.fetch(
+            _STATEMENTS["find"],
+            to_text(org) if org is not None else None,
+            _like(wanted.who),
+            _like(wanted.what),
+            wanted.outcome,
+            wanted.since,
+            wanted.after,
+            wanted.before,
+            limit,
+        )
+        return [AuditRow.of(row) for row in reversed(rows)]
+
 
 class AuditRepository:
-    """What is in the audit. Every method raises `StorageError`."""
+    """The whole audit, as processes write and check it. Every method raises `StorageError`."""
 
     def __init__(self, pool: Source) -> None:
         self._pool = pool
@@ -118,20 +147,6 @@ class AuditRepository:
             raise NotStorable("An entry of the audit cannot be stored as it is.") from error
         except asyncpg.PostgresError as error:
             raise StorageError("The database does not take the audit. See its log.") from error
-
-    async def find(self, wanted: AuditFilter, limit: int) -> list[AuditRow]:
-        """The newest *limit* entries that fit, the oldest of them first."""
-        rows = await self._pool.fetch(
-            _STATEMENTS["find"],
-            to_text(wanted.org) if wanted.org is not None else None,
-            _like(wanted.who),
-            _like(wanted.what),
-            wanted.outcome,
-            wanted.since,
-            wanted.after,
-            limit,
-        )
-        return [AuditRow.of(row) for row in reversed(rows)]
 
     async def walk(self) -> AsyncIterator[AuditRow]:
         """Every entry, chain by chain, in the order of its places."""

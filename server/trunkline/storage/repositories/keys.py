@@ -1,8 +1,7 @@
 """
 API keys, as they are kept: who may come in, and the hash of what they show.
 
-The secrets themselves never come here. An organisation changes its own keys; `list_all` and
-`list_live` are the process's own questions, and those of administrators of everything.
+The secrets themselves never come here. An organisation sees and changes its own keys alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -109,7 +108,7 @@ class KeyRow:
 
 
 class KeyRepository:
-    """Keys by scope and id."""
+    """The keys of one scope: an organisation's own, or those without one."""
 
     def __init__(self, pool: Source) -> None:
         self._pool = pool
@@ -148,6 +147,18 @@ class KeyRepository:
     async def list_scope(self, org: Org) -> list[KeyRow]:
         """Every key an organisation ever had, the oldest first."""
         return [KeyRow.of(row) for row in await self._pool.fetch(_STATEMENTS["list_scope"], org)]
+
+
+class AllKeys:
+    """
+    The keys of every organisation.
+
+    The process itself asks, and administrators of everything: whoever lets one come here has
+    decided that they are.
+    """
+
+    def __init__(self, pool: Source) -> None:
+        self._pool = pool
 
     async def list_all(self) -> list[KeyRow]:
         """Every key there ever was, the oldest first."""

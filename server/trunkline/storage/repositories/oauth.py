@@ -79,33 +79,10 @@ class Grant:
 
 
 class OAuthRepository:
-    """Every method raises `StorageError`."""
+    """What people of an organisation have at servers. Every method raises `StorageError`."""
 
     def __init__(self, pool: Source) -> None:
         self._pool = pool
-
-    # -- registrations ------------------------------------------------------------------------
-
-    async def registration(self, issuer: str, redirect_uri: str) -> Registration | None:
-        """As whom we are known there, for that place to be returned to."""
-        row = await self._pool.fetchrow(_STATEMENTS["registration"], issuer, redirect_uri)
-        return None if row is None else Registration(row["client_id"], row["auth_method"])
-
-    async def register(
-        self, issuer: str, redirect_uri: str, new: Registration, seconds: float | None
-    ) -> Registration:
-        """Keep a registration for so many *seconds*; returns the one that was there first."""
-        row = await self._pool.fetchrow(
-            _STATEMENTS["register"], issuer, redirect_uri, new.client_id, new.auth_method, seconds
-        )
-        # None if another process registers at this very moment; then ours serves this once.
-        return new if row is None else Registration(row["client_id"], row["auth_method"])
-
-    async def unregister(self, issuer: str, client_id: str) -> None:
-        """Forget a client that the authorization server does not know any more."""
-        await self._pool.execute(_STATEMENTS["unregister"], issuer, client_id)
-
-    # -- logins -------------------------------------------------------------------------------
 
     async def begin(
         self, org: Org, user: str, server: str, *, link: bytes, request: Json, seconds: float
@@ -113,6 +90,42 @@ class OAuthRepository:
         """Begin a login that may take so many *seconds*."""
         arguments = (org, to_name(user), to_name(server), link, to_json(request), seconds)
         return await self._pool.fetchval(_STATEMENTS["begin"], *arguments)
+
+    async def claim(
+        self, org: Org, user: str, server: str, *, by: str, seconds: float
+    ) -> int | None:
+        """
+        Claim the right to change somebody's token; None while another has it.
+
+        Returns the generation of the token that there is: see `release`.
+        """
+        arguments = (org, to_name(user), to_name(server), by, seconds)
+        return await self._pool.fetchval(_STATEMENTS["claim"], *arguments)
+
+    async def release(
+        self, org: Org, user: str, server: str, *, by: str, generation: int, reason: str = ""
+    ) -> None:
+        """Give the right back. *reason* says why there is no token any more."""
+        arguments = (org, to_name(user), to_name(server), by, generation, to_text(reason))
+        await self._pool.execute(_STATEMENTS["release"], *arguments)
+
+    async def grant(self, org: Org, user: str, server: str) -> Grant:
+        """How somebody's token for a server is doing."""
+        row = await self._pool.fetchrow(_STATEMENTS["grant"], org, to_name(user), to_name(server))
+        assert row is not None, "it has no FROM"
+        return Grant(from_text(row["reason"] or ""), row["is_refreshing"], row["is_waiting"])
+
+
+class LoginRepository:
+    """
+    Logins under way, for whoever has their link, their state or their id.
+
+    A browser that follows a link says nothing of an organisation; what it has was given to one
+    person, and cannot be guessed. Every method raises `StorageError`.
+    """
+
+    def __init__(self, pool: Source) -> None:
+        self._pool = pool
 
     async def show(self, link: bytes) -> LoginPage | None:
         """The login behind a link, if it is still good. Changes nothing."""
@@ -153,28 +166,32 @@ class OAuthRepository:
         rows = await self._pool.fetch(_STATEMENTS["outcomes"], list(logins))
         return [EndedLogin(row["id"], row["outcome"], from_text(row["reason"])) for row in rows]
 
-    # -- grants -------------------------------------------------------------------------------
 
-    async def claim(
-        self, org: Org, user: str, server: str, *, by: str, seconds: float
-    ) -> int | None:
-        """
-        Claim the right to change somebody's token; None while another has it.
+class RegistrationRepository:
+    """
+    As whom Trunkline itself is known, whoever is to be logged in.
 
-        Returns the generation of the token that there is: see `release`.
-        """
-        arguments = (org, to_name(user), to_name(server), by, seconds)
-        return await self._pool.fetchval(_STATEMENTS["claim"], *arguments)
+    No request comes here. Every method raises `StorageError`.
+    """
 
-    async def release(
-        self, org: Org, user: str, server: str, *, by: str, generation: int, reason: str = ""
-    ) -> None:
-        """Give the right back. *reason* says why there is no token any more."""
-        arguments = (org, to_name(user), to_name(server), by, generation, to_text(reason))
-        await self._pool.execute(_STATEMENTS["release"], *arguments)
+    def __init__(self, pool: Source) -> None:
+        self._pool = pool
 
-    async def grant(self, org: Org, user: str, server: str) -> Grant:
-        """How somebody's token for a server is doing."""
-        row = await self._pool.fetchrow(_STATEMENTS["grant"], org, to_name(user), to_name(server))
-        assert row is not None, "it has no FROM"
-        return Grant(from_text(row["reason"] or ""), row["is_refreshing"], row["is_waiting"])
+    async def registration(self, issuer: str, redirect_uri: str) -> Registration | None:
+        """As whom we are known there, for that place to be returned to."""
+        row = await self._pool.fetchrow(_STATEMENTS["registration"], issuer, redirect_uri)
+        return None if row is None else Registration(row["client_id"], row["auth_method"])
+
+    async def register(
+        self, issuer: str, redirect_uri: str, new: Registration, seconds: float | None
+    ) -> Registration:
+        """Keep a registration for so many *seconds*; returns the one that was there first."""
+        row = await self._pool.fetchrow(
+            _STATEMENTS["register"], issuer, redirect_uri, new.client_id, new.auth_method, seconds
+        )
+        # None if another process registers at this very moment; then ours serves this once.
+        return new if row is None else Registration(row["client_id"], row["auth_method"])
+
+    async def unregister(self, issuer: str, client_id: str) -> None:
+        """Forget a client that the authorization server does not know any more."""
+        await self._pool.execute(_STATEMENTS["unregister"], issuer, client_id)

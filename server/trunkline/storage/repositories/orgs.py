@@ -6,9 +6,10 @@ These are the process's own questions. Whoever lets a request come here has deci
 
 from uuid import UUID
 
+from trunkline.errors import OrgNotFound
 from trunkline.storage.pool import Source
 from trunkline.storage.queries import load
-from trunkline.storage.rows import from_text, to_name
+from trunkline.storage.rows import from_text, to_name, to_text
 
 _STATEMENTS = load("orgs.sql")
 
@@ -22,6 +23,13 @@ class OrgRepository:
     async def put(self, name: str) -> UUID:
         """The id of the organisation of that name, made if need be. Raises `NotStorable`."""
         return await self._pool.fetchval(_STATEMENTS["put"], to_name(name))
+
+    async def find(self, name: str) -> UUID:
+        """The id of the organisation of that name. Raises `OrgNotFound`."""
+        found: UUID | None = await self._pool.fetchval(_STATEMENTS["find"], to_text(name))
+        if found is None:
+            raise OrgNotFound(name)
+        return found
 
     async def list_all(self) -> dict[str, UUID]:
         """Every organisation, by name."""

@@ -4,9 +4,7 @@ The vault's rows: what they hold is sealed before it comes here, and opened else
 
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
-from trunkline.errors import OrgNotFound
 from trunkline.storage.pool import Source
 from trunkline.storage.queries import load
 from trunkline.storage.rows import Connection, Org, from_text, to_name, to_text
@@ -42,22 +40,13 @@ class VaultRepository:
     def __init__(self, pool: Source) -> None:
         self._pool = pool
 
-    async def org(self, name: str | None) -> Org:
-        """The id of an organisation. Raises `OrgNotFound`."""
-        if name is None:
-            return None
-        found: UUID | None = await self._pool.fetchval(_STATEMENTS["org_id"], to_text(name))
-        if found is None:
-            raise OrgNotFound(name)
-        return found
-
     async def find(self, org: Org, user: str, name: str) -> Sealed | None:
         """What is stored; None if there is nothing."""
         row = await self._pool.fetchrow(_STATEMENTS["find"], org, to_text(user), to_text(name))
         return None if row is None else Sealed(row["key_id"], row["wrapped_key"], row["sealed"])
 
     async def put(
-        self, connection: Connection, org: Org, user: str, name: str, sealed: Sealed
+        self, org: Org, connection: Connection, user: str, name: str, sealed: Sealed
     ) -> None:
         """Store a secret in the place of the one before, in the caller's transaction."""
         values = (sealed.key_id, sealed.wrapped_key, sealed.secret)
@@ -68,6 +57,13 @@ class VaultRepository:
         """Delete a secret; return whether there was one."""
         rows = await self._pool.fetch(_STATEMENTS["forget"], org, to_text(user), to_text(name))
         return bool(rows)
+
+
+class VaultKeys:
+    """Under which keys the secrets of everybody are. No request comes here, only who seals."""
+
+    def __init__(self, pool: Source) -> None:
+        self._pool = pool
 
     async def count_by_key(self) -> dict[str, int]:
         """How many secrets there are under each master key."""
