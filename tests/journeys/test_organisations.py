@@ -330,3 +330,32 @@ async def everything(client: WatchedClient) -> str:
     """All that is listed."""
     kinds = ("tools", "prompts", "resources", "resources/templates")
     return json.dumps([await client.request(f"{kind}/list") for kind in kinds])
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_what_a_server_of_everybody_reports_to_one_organisation_is_not_told_to_another(
+    tmp_path: Path, era: str
+) -> None:
+    watched = "common://mine"
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(marked("common", shared="common"))
+        servers = {"common": {"url": server.url}}
+        running = await stack.enter_async_context(gateway(servers, tmp_path, identified=True))
+        people: list[tuple[WatchedClient, str]] = []
+        for org in ("acme", "globex"):
+            key = await add_key(running, org, org)
+            client = await stack.enter_async_context(watched_client(running, era, key))
+            before = server.watching(watched)
+            await stack.enter_async_context(client.listening(uris=[watched]))
+            await until(lambda known=before: len(server.watching(watched)) > len(known))
+            (session,) = server.watching(watched) - before
+            people.append((client, session))
+        for client, session in people:
+            await server.change(watched, only=session)
+            await until(lambda one=client: updates(one))
+
+        assert [updates(client) for client, _ in people] == [1, 1]
+
+
+def updates(client: WatchedClient) -> int:
+    return sum(message.get("method") == UPDATED for message in client.heard)

@@ -83,10 +83,14 @@ class MarkedServer:
         posts = (request for request in self.requests if request.method == "POST")
         return [post for post in posts if post.message["method"] == method]
 
-    async def change(self, changed: str) -> None:
-        """Say that a resource has changed, to the sessions that want to hear of it."""
+    def watching(self, watched: str) -> set[str]:
+        """The sessions that want to hear of a resource."""
+        return {session for session, one in self._subscribed if one == watched}
+
+    async def change(self, changed: str, *, only: str | None = None) -> None:
+        """Say that a resource has changed, to the sessions that want to hear of it, or to one."""
         for session, stream in list(self._streams.items()):
-            if (session, changed) in self._subscribed:
+            if (session, changed) in self._subscribed and only in (None, session):
                 await stream.event(notification("resources/updated", uri=changed))
 
     async def grow(self, name: str) -> None:
