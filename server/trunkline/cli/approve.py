@@ -5,14 +5,14 @@ They are rows of the database, and nobody need be running. Whoever can read that
 here as the local user does anywhere: for every organisation.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
 
+from trunkline.cli.database import opened
 from trunkline.cli.deeds import enter
 from trunkline.cli.options import JsonOption, LogLevelOption, read_settings
 from trunkline.cli.running import log_briefly, run_async
@@ -20,9 +20,6 @@ from trunkline.cli.screen import put, put_json, put_table
 from trunkline.models import LOCAL
 from trunkline.security.approvals.desk import ApprovalDesk
 from trunkline.settings import Settings
-from trunkline.storage import migrations
-from trunkline.storage.opening import open_database
-from trunkline.storage.pool import Database
 from trunkline.storage.repositories.approvals import ApprovalRow
 from trunkline.storage.rows import Org
 
@@ -82,28 +79,17 @@ def deny(id_: IdArgument, /, *, json: JsonOption = False, log_level: LogLevelOpt
 
 
 async def _with_desk(settings: Settings, work: Callable[[ApprovalDesk], Awaitable[T]]) -> T:
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         return await work(ApprovalDesk(database, _global))
 
 
 async def _decide(
     settings: Settings, action: str, work: Callable[[ApprovalDesk], Awaitable[ApprovalRow]]
 ) -> ApprovalRow:
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         row = await work(ApprovalDesk(database, _global))
         await enter(database, action, row.org, server=row.server, own_name=row.tool, name=row.id)
         return row
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[Database]:
-    """The database, with the schema that this program needs."""
-    url = settings.database_url
-    address = None if url is None else url.get_secret_value()
-    async with open_database(settings.database, address, settings.home) as database:
-        async with database.acquire() as connection:
-            await migrations.up(connection)
-        yield database
 
 
 def _global(_org: str | None) -> Org:

@@ -7,8 +7,7 @@ shared with a Trunkline that runs. Whoever may read it may read everything.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,15 +17,13 @@ from cyclopts import App, Parameter
 from pydantic_core import to_json
 
 from trunkline import logs
+from trunkline.cli.database import opened
 from trunkline.cli.options import JsonOption, LogLevelOption, read_settings
 from trunkline.cli.running import run_async
 from trunkline.cli.screen import aligned, count, put, put_json, put_table
 from trunkline.errors import SystemRefusal, UsageError
 from trunkline.security.audit.chain import Verification, as_shown, row_of
 from trunkline.settings import Settings
-from trunkline.storage import migrations
-from trunkline.storage.opening import open_database
-from trunkline.storage.pool import Database
 from trunkline.storage.repositories.audit import (
     AuditEntries,
     AuditFilter,
@@ -166,14 +163,14 @@ def _tell(seen: Verification) -> None:
 async def _find(
     settings: Settings, org: str | None, wanted: AuditFilter, limit: int
 ) -> list[AuditRow]:
-    async with _opened(settings) as database:
+    async with opened(settings, reads_only=True) as database:
         return await AuditEntries(database).find(org, wanted, limit)
 
 
 async def _follow(
     settings: Settings, org: str | None, wanted: AuditFilter, limit: int, *, json: bool
 ) -> None:
-    async with _opened(settings) as database:
+    async with opened(settings, reads_only=True) as database:
         entries = AuditEntries(database)
         newest = await entries.find(None, AuditFilter(), 1)
         floors = [newest[0].id if newest else 0] * LATE
@@ -190,7 +187,7 @@ async def _follow(
 
 async def _verify(settings: Settings) -> Verification:
     seen = Verification()
-    async with _opened(settings) as database:
+    async with opened(settings, reads_only=True) as database:
         async for row in AuditRepository(database).walk():
             seen.see(row)
     return seen
@@ -209,18 +206,6 @@ def _verify_file(path: Path) -> Verification:
     except OSError as error:
         raise SystemRefusal(error) from error
     return seen
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[Database]:
-    """The database, once it is there. Raises `StorageError`."""
-    url = settings.database_url
-    async with open_database(
-        settings.database, url.get_secret_value() if url else None, settings.home
-    ) as database:
-        async with database.acquire() as connection:
-            await migrations.check(connection)
-        yield database
 
 
 def _read(log_level: LogLevelOption) -> Settings:

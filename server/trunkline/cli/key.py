@@ -6,13 +6,12 @@ be running. A key's secret is shown when it is made, and is nowhere to be had af
 """
 
 import re
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
+from trunkline.cli.database import opened
 from trunkline.cli.deeds import enter
 from trunkline.cli.options import JsonOption, LogLevelOption, read_settings
 from trunkline.cli.running import log_briefly, run_async
@@ -21,9 +20,6 @@ from trunkline.errors import UsageError
 from trunkline.models import Json, Role
 from trunkline.security.identity.keys import Secret, make_secret
 from trunkline.settings import Settings
-from trunkline.storage import migrations
-from trunkline.storage.opening import open_database
-from trunkline.storage.pool import Database
 from trunkline.storage.repositories.keys import AllKeys, KeyNotFound, KeyRepository, KeyRow, NewKey
 from trunkline.storage.repositories.orgs import OrgRepository
 
@@ -150,7 +146,7 @@ def rotate(
 
 
 async def _create(settings: Settings, org: str | None, secret: Secret, new: NewKey) -> KeyRow:
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         orgs = OrgRepository(database)
         org_id = None if org is None else await orgs.put(org)
         for name in new.orgs:
@@ -161,12 +157,12 @@ async def _create(settings: Settings, org: str | None, secret: Secret, new: NewK
 
 
 async def _list(settings: Settings) -> list[KeyRow]:
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         return await AllKeys(database).list_all()
 
 
 async def _revoke(settings: Settings, which: str) -> KeyRow:
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         row = await _find(AllKeys(database), which)
         revoked = await KeyRepository(database).revoke(row.org_id, row.id)
         await enter(database, "key.revoke", row.org, own_name=row.id, name=row.name)
@@ -174,7 +170,7 @@ async def _revoke(settings: Settings, which: str) -> KeyRow:
 
 
 async def _rotate(settings: Settings, which: str, grace: timedelta) -> tuple[KeyRow, Secret]:
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         row, keys = await _find(AllKeys(database), which), KeyRepository(database)
         secret = make_secret(row.id)
         rotated = await keys.rotate(row.org_id, row.id, secret.hash, grace=grace)
@@ -192,17 +188,6 @@ async def _find(keys: AllKeys, which: str) -> KeyRow:
         ids = ", ".join(f"{row.id} of {row.org or 'no organisation'}" for row in found)
         raise UsageError(f"Several keys are named {which!r}: {ids}. Say which by its id.")
     return found[0]
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[Database]:
-    """The database, with the schema that this program needs."""
-    url = settings.database_url
-    address = None if url is None else url.get_secret_value()
-    async with open_database(settings.database, address, settings.home) as database:
-        async with database.acquire() as connection:
-            await migrations.up(connection)
-        yield database
 
 
 def _read(log_level: LogLevelOption) -> Settings:

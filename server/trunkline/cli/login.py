@@ -19,6 +19,7 @@ from cyclopts import Parameter
 from trunkline import __version__
 from trunkline.app import find_config
 from trunkline.background import background
+from trunkline.cli.database import opened
 from trunkline.cli.options import ConfigOption, LogLevelOption, read_settings
 from trunkline.cli.running import log_briefly, run_async
 from trunkline.cli.screen import put, say
@@ -32,8 +33,6 @@ from trunkline.security.outbound.guard import OutboundGuard
 from trunkline.security.vault.keys import KeyRing
 from trunkline.security.vault.vault import Vault
 from trunkline.settings import HttpSettings, Settings
-from trunkline.storage import migrations
-from trunkline.storage.opening import open_database
 from trunkline.storage.pool import Database
 from trunkline.storage.repositories.servers import ServerRepository
 from trunkline.wire import LATEST_MODERN, METHOD_NOT_FOUND
@@ -161,12 +160,7 @@ async def _served(oauth: OAuth) -> AsyncGenerator[None]:
 @asynccontextmanager
 async def _opened(settings: Settings, name: str) -> AsyncGenerator[tuple[OAuth, ServerConfig]]:
     """Logins at the server of that name. Raises `ServerNotFound` and `UsageError`."""
-    url = settings.database_url
-    async with open_database(
-        settings.database, url.get_secret_value() if url else None, settings.home
-    ) as database:
-        async with database.acquire() as connection:
-            await migrations.up(connection)
+    async with opened(settings) as database:
         config = await _find(settings, database, name)
         if config.oauth is None:
             raise UsageError(f'Nobody logs in at {name}: it has no "auth": "oauth".')

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
+from trunkline.cli.database import opened
 from trunkline.cli.options import JsonOption, LogLevelOption, read_settings
 from trunkline.cli.running import log_briefly, run_async
 from trunkline.cli.screen import count, put, put_json, put_table, say
@@ -20,8 +21,6 @@ from trunkline.errors import UsageError
 from trunkline.security.pins.review import Case, PinNotFound, PinReview
 from trunkline.security.pins.scan_text import escaped
 from trunkline.settings import Settings
-from trunkline.storage import migrations
-from trunkline.storage.opening import open_database
 
 DECLINED: Final = 1
 """Exit code of `accept` when the person in front of it would rather not."""
@@ -186,11 +185,7 @@ async def _forget(settings: Settings, server: str, org: str | None) -> int:
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncGenerator[PinReview]:
     """The pins, in a database with the schema that this program needs."""
-    url = settings.database_url
-    address = None if url is None else url.get_secret_value()
-    async with open_database(settings.database, address, settings.home) as database:
-        async with database.acquire() as connection:
-            await migrations.up(connection)
+    async with opened(settings) as database:
         yield PinReview(database, settings.pins)
 
 

@@ -6,8 +6,7 @@ runs elsewhere than in this shell: `server_entry` puts it into words that mean t
 """
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -15,6 +14,7 @@ from typing import Annotated, Final, Literal
 from cyclopts import App, Parameter
 
 from trunkline.catalog.added import AddedServers, check_entry
+from trunkline.cli.database import opened
 from trunkline.cli.options import (
     ConfigOption,
     DryRunOption,
@@ -37,9 +37,6 @@ from trunkline.downstream.config import read_config, read_entry
 from trunkline.errors import ServerNotAdded, ServerNotFound, UsageError
 from trunkline.models import Json
 from trunkline.settings import Settings
-from trunkline.storage import migrations
-from trunkline.storage.opening import open_database
-from trunkline.storage.pool import Database
 from trunkline.storage.repositories.servers import ServerRepository
 from trunkline.storage.rows import ServerRow
 
@@ -182,7 +179,7 @@ def _switch(settings: Settings, name: str, *, on: bool) -> None:
 
 
 async def _add(settings: Settings, name: str, entry: Json) -> Deed:
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         before = await ServerRepository(database).find(None, name)
         if before is not None and before.origin == "plugin":
             raise ServerNotAdded(name, "plugin")
@@ -196,7 +193,7 @@ async def _change(
     settings: Settings, name: str, change: Callable[[AddedServers], Awaitable[ServerRow]]
 ) -> None:
     log_briefly(settings)
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         try:
             await change(AddedServers(database, Path.cwd()))
         except ServerNotFound:
@@ -206,19 +203,8 @@ async def _change(
 
 
 async def _list(settings: Settings) -> list[ServerRow]:
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         return await AddedServers(database, Path.cwd()).list_all(None)
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[Database]:
-    """The database, with the schema that this program needs."""
-    url = settings.database_url
-    address = None if url is None else url.get_secret_value()
-    async with open_database(settings.database, address, settings.home) as database:
-        async with database.acquire() as connection:
-            await migrations.up(connection)
-        yield database
 
 
 def _names_of_file(settings: Settings) -> set[str]:

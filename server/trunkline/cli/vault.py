@@ -7,13 +7,12 @@ programs can see, and never shown. Whoever serves from the same database follows
 
 import getpass
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
+from trunkline.cli.database import opened
 from trunkline.cli.deeds import enter
 from trunkline.cli.options import JsonOption, LogLevelOption, read_settings
 from trunkline.cli.running import log_briefly, run_async
@@ -23,9 +22,6 @@ from trunkline.security.vault.keys import KeyRing
 from trunkline.security.vault.rotation import Rotation, Rotator
 from trunkline.security.vault.vault import Secret, Vault
 from trunkline.settings import Settings
-from trunkline.storage import migrations
-from trunkline.storage.opening import open_database
-from trunkline.storage.pool import Database
 from trunkline.storage.repositories.vault import VaultKeys
 
 UserArgument = Annotated[
@@ -139,7 +135,7 @@ def rotate(*, json: JsonOption = False, log_level: LogLevelOption = None) -> int
 
 async def _status(settings: Settings) -> list[Holding]:
     keys = _keys(settings)
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         counts = await VaultKeys(database).count_by_key()
     sealing = keys.sealing
     if sealing is not None:
@@ -154,14 +150,14 @@ def _role(keys: KeyRing, key: str) -> str:
 
 
 async def _set(settings: Settings, org: str | None, user: str, name: str, token: str) -> None:
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         secret = Secret(access_token=token)
         await Vault(database, _keys(settings)).put(org, user, name, secret)
         await enter(database, "vault.set", org, own_name=f"{user}/{name}", name=name)
 
 
 async def _forget(settings: Settings, org: str | None, user: str, name: str) -> bool:
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         was_there = await Vault(database, _keys(settings)).forget(org, user, name)
         if was_there:
             await enter(database, "vault.forget", org, own_name=f"{user}/{name}", name=name)
@@ -169,21 +165,10 @@ async def _forget(settings: Settings, org: str | None, user: str, name: str) -> 
 
 
 async def _rotate(settings: Settings) -> Rotation:
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         rotation = await Rotator(database, _keys(settings)).rotate()
         await enter(database, "vault.rotate", None, own_name=rotation.key_id)
         return rotation
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[Database]:
-    """The database, with the schema that this program needs. Raises `StorageError`."""
-    url = settings.database_url
-    address = None if url is None else url.get_secret_value()
-    async with open_database(settings.database, address, settings.home) as database:
-        async with database.acquire() as connection:
-            await migrations.up(connection)
-        yield database
 
 
 def _keys(settings: Settings) -> KeyRing:
